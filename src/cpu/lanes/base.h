@@ -1,0 +1,52 @@
+// lanes/base.h: what every lanes header needs: five macros and the list of operations. Not here:
+// any instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#define HEED_INLINE inline __attribute__((always_inline))
+#define HEED_NOINLINE __attribute__((noinline))
+#define HEED_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#if defined(__clang__)
+#define HEED_UNROLL _Pragma("clang loop unroll(full)")
+#define HEED_UNROLL_2 _Pragma("clang loop unroll_count(2)")
+#else
+#define HEED_UNROLL _Pragma("GCC unroll 32")
+#define HEED_UNROLL_2 _Pragma("GCC unroll 2")
+#endif
+
+// The kernel text is compiled once per instruction set with -DHEED_ISA=<name>, each time into a
+// namespace of that name, so that no linker can take one set's function for another's. Kernel files
+// include nothing that instantiates std templates.
+//
+// A lanes header defines, in heed::cpu::HEED_ISA:
+//
+//   W                        f32 lanes of a vector
+//   kKeys, kVecs             score tile: kKeys keys x kVecs vectors of queries held in registers
+//   kAcc, kMaxCols           accumulate tile: rows x column vectors <= kAcc, at most kMaxCols
+//   column vectors kMaxTiles, kMaxKeys      blocking at head dims up to 256: query tiles that share
+//   one block of keys, keys of that block V, M, Exponent           W floats; W booleans; the
+//   integer half of exp2 or log2
+//
+//   Zero, Set(x), Splat(p) = Set(*p)         one float to every lane
+//   Load(p), Store(p, x)                     no alignment asked for (aligned accesses are not
+//   faster on any of them) LoadN(p, n), StoreN(p, x, n)             the first n lanes, 0 <= n <= W;
+//   the others are 0, or not written LoadBf16(p), LoadF16(p) and ...N(p, n)   W 16-bit values,
+//   widened StoreBf16(p, x), StoreF16 and ...N       narrowed, round to nearest even, NaN stays NaN
+//   Add, Sub, Mul, Div, Max(a, b)            Max gives b where either is NaN on x86, NaN on Arm:
+//   depend on neither Fma a*b+c, Fms a*b-c Lt(a, b), Le, Eq, And(M, M), AndNot(M, M) = !a & b,
+//   Any(M), AllLe(a, b)      comparisons with NaN are false Select(m, yes, no) Exp2Split(x, &e) ->
+//   f, Exp2Join(p, e)    x = n + f, |f| <= 1/2; p * 2^n with saturation, never wrapping; NaN stays
+//   NaN FlushTiny(x, p)                          p, or 0 where x < -126 (for sets whose Exp2Join
+//   cannot go below 2^-126) Log2Split(x, &e) -> f                    normal x > 0: x = 2^e * f, f
+//   in [0.75, 1.5), e as floats; NaN stays NaN Transpose(V (&r)[W])                     of 32-bit
+//   units
+//
+// and, only where the set multiplies pairs of bf16 natively, HEED_NATIVE_BF16 with
+//
+//   VP                                       W pairs of bf16 along the reduced axis, the first in
+//   the low half LoadP(p), StoreP(p, x), SetP(u32) Dot(a, b, c)                             c +
+//   a.lo*b.lo + a.hi*b.hi PackP(lo, hi)                            rounds half up: ties are not
+//   worth an instruction, NaN is the caller's to keep LowP(x), HighP(x) widened ZipRows(a, b),
+//   ZipRowsN(a, b, n)         W columns of two rows -> W pairs

@@ -1,0 +1,132 @@
+// tiles.h: THE SEAM. The two tile products, score and accumulate, over a unit of the reduced axis.
+// An instruction set with matrix instructions (AMX, bfmmla, SME) replaces these two functions and
+// inherits everything else. Not here: softmax, loops.
+#pragma once
+
+#include "cpu/lanes/lanes.h"
+
+namespace heed::cpu::HEED_ISA {
+
+// A unit is 32 bits of the reduced axis: one float, or a pair of bf16. kPair elements of the axis
+// are one unit.
+struct FloatUnit {
+  using U = float;
+  static constexpr int kPair = 1;
+  static constexpr bool kDot = false;
+  static HEED_INLINE V Ld(const U* p) { return Load(p); }
+  static HEED_INLINE V Broadcast(const U* p) { return Splat(p); }
+  static HEED_INLINE V Mac(V a, V b, V c) { return Fma(a, b, c); }
+};
+#if defined(HEED_NATIVE_BF16)
+struct PairUnit {
+  using U = std::uint32_t;
+  static constexpr int kPair = 2;
+  static constexpr bool kDot = true;
+  static HEED_INLINE VP Ld(const U* p) { return LoadP(p); }
+  static HEED_INLINE VP Broadcast(const U* p) {  // rows of bf16 may start at an odd element
+    U u;
+    __builtin_memcpy(&u, p, sizeof u);
+    return SetP(u);
+  }
+  static HEED_INLINE V Mac(VP a, VP b, V c) { return Dot(a, b, c); }
+};
+#endif
+
+// S transposed, lanes along the queries: acc[r][v] = sum over units u of k[r][u] * qt[u][v].
+//
+//            query vectors v: 0 1 2            qt   [units][kRows]   packed once per query tile
+//   key r=0   acc acc acc                      k    kKeys rows, k_step BYTES apart (a bf16 row may
+//   be an odd number of
+//       ...                                         elements), as they lie in memory: K is never
+//       packed for this
+//   key r=7   acc acc acc
+//
+// Assumes: units >= 1; k + r * k_step readable for every r < kKeys; no alignment. kCount <= kVecs
+// vectors from qt on.
+template <class X, int kCount>
+HEED_INLINE void ScoreTile(int units, const typename X::U* k, std::int64_t k_step,
+                           const typename X::U* qt, V (&acc)[kKeys][kCount]) {
+  using U = typename X::U;
+  HEED_UNROLL for (int r = 0; r < kKeys; r++) HEED_UNROLL for (int v = 0; v < kCount; v++)
+      acc[r][v] = Zero();
+  // Three base pointers keep every address within base + 2 * step: x86 has that form, eight
+  // pointers would cost registers.
+  const char* p[3] = {reinterpret_cast<const char*>(k), nullptr, nullptr};
+  p[1] = p[0] + 3 * k_step;
+  p[2] = p[0] + 6 * k_step;
+  HEED_UNROLL_2
+  for (int u = 0; u < units; u++) {
+    decltype(X::Ld(qt)) q[kCount];
+    HEED_UNROLL for (int v = 0; v < kCount; v++) q[v] = X::Ld(qt + v * W);
+    qt += kRows;
+    HEED_UNROLL for (int r = 0; r < kKeys; r++) {
+      const auto b = X::Broadcast(reinterpret_cast<const U*>(p[r / 3] + (r % 3) * k_step) + u);
+      HEED_UNROLL for (int v = 0; v < kCount; v++) acc[r][v] = X::Mac(b, q[v], acc[r][v]);
+    }
+  }
+}
+
+// Rows of an accumulate tile that is kCols column vectors wide: as many as registers hold, dividing
+// kRows.
+constexpr int AccumulateRows(int cols) {
+  int rows = kAcc / cols;
+  while (kRows % rows) rows--;
+  return rows;
+}
+
+// Lanes along d: out[r][:] = (from[r][:] + sum over units u of pt[u][r] * x[u][:]) * factor[r].
+//
+//   pt  [units][kRows]  probabilities, transposed     from  null: start at zero
+//   x   [units][..]     rows x_step units apart       factor null: 1; a factor of 0 writes 0,
+//   whatever the sum holds rows <= kRowsOf(kCols) of them are written; the others are computed from
+//   what pt holds and thrown away
+struct AccumulateArgs {
+  int units;
+  const void* pt;
+  const void* x;
+  std::int64_t x_step;
+  const float* from;
+  std::int64_t from_step;
+  float* out;
+  std::int64_t out_step;
+  const float* factor;
+  int rows;
+};
+template <class X, int kCols>
+HEED_NOINLINE void AccumulateTile(const AccumulateArgs& a) {
+  constexpr int kCount = AccumulateRows(kCols);
+  using U = typename X::U;
+  V acc[kCount][kCols];
+  if (a.from) {
+    HEED_UNROLL for (int r = 0; r < kCount; r++) HEED_UNROLL for (int v = 0; v < kCols; v++)
+        acc[r][v] = Load(a.from + r * a.from_step + v * W);
+  } else {
+    HEED_UNROLL for (int r = 0; r < kCount; r++) HEED_UNROLL for (int v = 0; v < kCols; v++)
+        acc[r][v] = Zero();
+  }
+  const U* pt = static_cast<const U*>(a.pt);
+  const U* x = static_cast<const U*>(a.x);
+  HEED_UNROLL_2
+  for (int u = 0; u < a.units; u++) {
+    decltype(X::Ld(x)) xs[kCols];
+    HEED_UNROLL for (int v = 0; v < kCols; v++) xs[v] = X::Ld(x + v * W);
+    x += a.x_step;
+    HEED_UNROLL for (int r = 0; r < kCount; r++) {
+      const auto b = X::Broadcast(pt + r);
+      HEED_UNROLL for (int v = 0; v < kCols; v++) acc[r][v] = X::Mac(b, xs[v], acc[r][v]);
+    }
+    pt += kRows;
+  }
+  if (a.factor) {
+    HEED_UNROLL for (int r = 0; r < kCount; r++) {
+      const V f = Set(a.factor[r]);
+      const M none = Eq(f, Zero());
+      HEED_UNROLL for (int v = 0; v < kCols; v++) acc[r][v] =
+          Select(none, Zero(), Mul(acc[r][v], f));
+    }
+  }
+  HEED_UNROLL for (int r = 0; r < kCount; r++) if (r < a.rows)
+      HEED_UNROLL for (int v = 0; v < kCols; v++) Store(a.out + r * a.out_step + v * W, acc[r][v]);
+}
+
+}  // namespace heed::cpu::HEED_ISA

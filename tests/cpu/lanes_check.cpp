@@ -1,0 +1,138 @@
+// lanes_check.cpp: the table of one instruction set's lanes operations. Compiled once per set with
+// -DHEED_ISA=<name> and its flags, as the kernels are, and under their rules: no std templates.
+#include "lanes_check.h"
+
+#include "cpu/exp2.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+V Flag(M m) { return Select(m, Set(1.f), Zero()); }
+
+V Apply(LaneOp op, V a, V b, V c, const float* p) {
+  V e;
+  Exponent n;
+  switch (op) {
+    case LaneOp::kZero:
+      return Zero();
+    case LaneOp::kSet:
+      return Set(*p);
+    case LaneOp::kSplat:
+      return Splat(p);
+    case LaneOp::kAdd:
+      return Add(a, b);
+    case LaneOp::kSub:
+      return Sub(a, b);
+    case LaneOp::kMul:
+      return Mul(a, b);
+    case LaneOp::kDiv:
+      return Div(a, b);
+    case LaneOp::kFma:
+      return Fma(a, b, c);
+    case LaneOp::kFms:
+      return Fms(a, b, c);
+    case LaneOp::kMax:
+      return Max(a, b);
+    case LaneOp::kLt:
+      return Flag(Lt(a, b));
+    case LaneOp::kLe:
+      return Flag(Le(a, b));
+    case LaneOp::kEq:
+      return Flag(Eq(a, b));
+    case LaneOp::kAnd:
+      return Flag(And(Lt(a, b), Lt(b, c)));
+    case LaneOp::kAndNot:
+      return Flag(AndNot(Lt(a, b), Lt(b, c)));
+    case LaneOp::kSelect:
+      return Select(Lt(a, b), b, c);
+    case LaneOp::kAny:
+      return Set(Any(Lt(a, b)) ? 1.f : 0.f);
+    case LaneOp::kAllLe:
+      return Set(AllLe(a, b) ? 1.f : 0.f);
+    case LaneOp::kExp2Split:
+      return Exp2Split(a, n);
+    case LaneOp::kExp2Join:
+      Exp2Split(a, n);
+      return Exp2Join(b, n);
+    case LaneOp::kFlushTiny:
+      return FlushTiny(a, b);
+    case LaneOp::kClampLow:
+      return ClampLow(a);
+    case LaneOp::kLog2Fraction:
+      return Log2Split(a, e);
+    case LaneOp::kLog2Exponent:
+      Log2Split(a, e);
+      return e;
+    case LaneOp::kExp2Of4:
+      return Exp2<4>(a);
+    case LaneOp::kExp2Of5:
+      return Exp2<5>(a);
+    case LaneOp::kExp2OrZeroOf4:
+      return Exp2OrZero<4>(a);
+    case LaneOp::kExp2OrZeroOf5:
+      return Exp2OrZero<5>(a);
+    case LaneOp::kLog2:
+      return Log2(a);
+  }
+  return Zero();
+}
+
+void Floats(LaneOp op, const float* a, const float* b, const float* c, float* out) {
+  Store(out, Apply(op, Load(a), Load(b), Load(c), a));
+}
+
+void LoadFrom(DType dtype, const void* p, int n, float* out) {
+  const float* const f = static_cast<const float*>(p);
+  const std::uint16_t* const h = static_cast<const std::uint16_t*>(p);
+  V x = Zero();
+  if (dtype == DType::kF32) x = n < 0 ? Load(f) : LoadN(f, n);
+  if (dtype == DType::kBF16) x = n < 0 ? LoadBf16(h) : LoadBf16N(h, n);
+  if (dtype == DType::kF16) x = n < 0 ? LoadF16(h) : LoadF16N(h, n);
+  Store(out, x);
+}
+
+void StoreTo(DType dtype, void* p, const float* from, int n) {
+  float* const f = static_cast<float*>(p);
+  std::uint16_t* const h = static_cast<std::uint16_t*>(p);
+  const V x = Load(from);
+  if (dtype == DType::kF32) n < 0 ? Store(f, x) : StoreN(f, x, n);
+  if (dtype == DType::kBF16) n < 0 ? StoreBf16(h, x) : StoreBf16N(h, x, n);
+  if (dtype == DType::kF16) n < 0 ? StoreF16(h, x) : StoreF16N(h, x, n);
+}
+
+void TransposeRows(float* rows) {
+  V r[W];
+  for (int i = 0; i < W; i++) r[i] = Load(rows + i * W);
+  Transpose(r);
+  for (int i = 0; i < W; i++) Store(rows + i * W, r[i]);
+}
+
+#if defined(HEED_NATIVE_BF16)
+void DotOf(const std::uint32_t* a, const std::uint32_t* b, const float* c, float* out) {
+  Store(out, Dot(LoadP(a), LoadP(b), Load(c)));
+}
+void Pack(const float* low, const float* high, std::uint32_t* out) {
+  StoreP(out, PackP(Load(low), Load(high)));
+}
+void Unpack(const std::uint32_t* pairs, float* low, float* high) {
+  Store(low, LowP(LoadP(pairs)));
+  Store(high, HighP(LoadP(pairs)));
+}
+void ZipOf(const std::uint16_t* a, const std::uint16_t* b, int n, std::uint32_t* out) {
+  StoreP(out, n < 0 ? ZipRows(a, b) : ZipRowsN(a, b, n));
+}
+void SetPair(std::uint32_t pair, std::uint32_t* out) { StoreP(out, SetP(pair)); }
+#endif
+
+}  // namespace
+
+const LanesCheck kLanes = {
+    kIsaName, W,    Floats, LoadFrom, StoreTo, TransposeRows,
+#if defined(HEED_NATIVE_BF16)
+    DotOf,    Pack, Unpack, ZipOf,    SetPair,
+#else
+    nullptr,  nullptr, nullptr, nullptr,  nullptr,
+#endif
+};
+
+}  // namespace heed::cpu::HEED_ISA
