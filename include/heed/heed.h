@@ -142,6 +142,7 @@ HEED_API Result<Plan> MakePlan(const Problem& problem, const PlanOptions& option
 HEED_API Status Run(const Plan& plan, const Buffers& buffers);
 
 /// Plan, workspace and Run in one call. Uses buffers.workspace where it is large enough, else takes its own for the call.
+/// Whatever problem.op says, Forward computes the forward and Backward the backward: one Problem serves both.
 HEED_API Status Forward(const Problem& problem, const Buffers& buffers, const PlanOptions& options = {});
 HEED_API Status Backward(const Problem& problem, const Buffers& buffers, const PlanOptions& options = {});
 

@@ -9,9 +9,10 @@
 namespace heed {
 
 /// Symbols used below, as in docs/semantics.md: B batch, Sq q_len, Sk k_len, Hq q_heads, Hk k_heads, D dim, Dv dim_v.
-/// All sizes, strides and offsets count elements, never bytes, and are 64-bit.
+/// All sizes, strides and offsets count elements, never bytes, and are 64-bit; a size is at most 2^40.
 
-/// "Lay it out contiguously": the default of every stride.
+/// "Lay it out contiguously": the default of every stride. Beside strides that are given, an axis steps over all that the axes
+/// inside it span: so the batch of a (B,H,S,D) tensor or of a slice of a packed (B,S,3,H,D) one need not be given.
 inline constexpr std::int64_t kPacked = INT64_MIN;
 
 /// What to compute.
@@ -120,10 +121,10 @@ struct Problem {
   // ---- which results
   Op op = Op::kForward;
   bool want_lse = false;
-  bool want_probs = false;      ///< P (B,Hq,Sq,Sk), sign bit set where dropout dropped; at most 2^31 elements
+  bool want_probs = false;      ///< P (B,Hq,Sq,Sk), sign bit set where dropout dropped, 0 where there is no such pair; at most 2^31 elements
   std::optional<DType> out_dtype;  ///< of o (and of probs): the tensors' dtype by default, or f32 (partial results, merges)
   bool dlse = false;            ///< backward: Buffers::dlse (B,Hq,Sq) is given, too
-  bool want_dbias = false;      ///< backward: dbias, in bias's shape and dtype (summed over its broadcast axes)
+  bool want_dbias = false;      ///< backward: dbias, contiguous, in bias's shape and dtype (summed over its broadcast axes)
   bool want_dsinks = false;     ///< backward: dsinks (Hq) f32
   bool f32_grads = false;       ///< backward: dq, dk, dv, dbias in f32 whatever dtype is
   bool accumulate = false;      ///< backward: add to what the gradients hold

@@ -11,14 +11,13 @@
 
 namespace heed::cpu::HEED_ISA {
 
-// The workspace of one thread. Sizes depend on the dims and the blocks, never on the sequence
-// lengths.
+// The workspace of one thread. Sizes depend on the dims and the blocks, never on the sequence lengths.
 //
-//   tile t < tiles:  rows[t] | qt [units][kRows] | o [kRows][padded dv]
-//   block:           k [keys][PackedStep(units)], v [keys units][PackedStep(padded)]   where they
-//   must be packed
-//                    pt [keys units][kRows] | scores [kKeys][kRows] | tail [kKeys][units] | factor,
-//                    first, last [kRows]
+//   for each of `tiles` query tiles   rows | qt [units][kRows] | o [kRows][padded dv]
+//   for the block of keys             pt [key units][kRows]
+//                                     k [keys][k_step], v [key units][v_step], where they are packed
+//   for the score tile                scores [kKeys][kRows] | tail [kKeys][units]
+//                                     factor, first, last [kRows]
 template <class F>
 struct Work {
   using U = typename F::X::U;
@@ -109,7 +108,8 @@ class Forward {
       ahead_.Add(Head<E>(c_.v, c_.v_steps, next.b, hk), k_rows, c_.v_steps.row * kBytes,
                  c_.dim_v * kBytes);
     }
-    touch_ = ahead_.lines() / (count * CeilDiv(k_rows, kStride * kKeys)) + 1;
+    const std::int64_t looks = count * heed::Max(CeilDiv(k_rows, kStride * kKeys), 1);
+    touch_ = ahead_.lines() / looks + 1;
   }
 
   // `count` neighbouring tiles of one head share each block of keys. Which tiles are grouped
@@ -133,19 +133,41 @@ class Forward {
       keys_first = Min(keys_first, rows.first[0]);
       keys_last = heed::Max(keys_last, rows.last[kRows - 1]);
     }
-    // Blocks start at multiples of their size, whoever looks: m and so the bits depend on where a
-    // block ends.
-    for (std::int64_t k0 = keys_first - keys_first % c_.blocks.keys; k0 < keys_last;
-         k0 += c_.blocks.keys) {
+    Sweep(0, count, keys_first, keys_last);
+    // p may reach 2^60 before it is divided, and the largest v times that is infinite. Such tiles go a second time.
+    for (int t = 0; t < count; t++)
+      if (HEED_UNLIKELY(w_.rows[t].odd)) {
+        Restart(w_.rows[t]);
+        Sweep(t, t + 1, w_.rows[t].first[0], w_.rows[t].last[kRows - 1]);
+      }
+  }
+
+  // Tiles [from, to) against keys [first, last), block by block. Blocks start at multiples of their size, whoever looks: m and so
+  // the bits depend on where a block ends.
+  void Sweep(int from, int to, std::int64_t first, std::int64_t last) {
+    for (std::int64_t k0 = first - first % c_.blocks.keys; k0 < last; k0 += c_.blocks.keys) {
       const int keys = static_cast<int>(Min(c_.blocks.keys, vis_.sk - k0));
-      const int used = static_cast<int>(Min(keys, keys_last - k0));
+      const int used = static_cast<int>(Min(keys, last - k0));
       if constexpr (X::kDot || sizeof(E) != 4)
         if (PacksK<F>(c_.dim))
           PackK<F>(k_ + k0 * c_.k_steps.row, c_.k_steps.row, used, c_.dim, w_.k);
       if (PacksV<F>(c_.dim_v))
         PackV<F>(v_ + k0 * c_.v_steps.row, c_.v_steps.row, used, c_.dim_v, w_.v);
-      for (int t = 0; t < count; t++) Block(t, k0, keys);
+      for (int t = from; t < to; t++) Block(t, k0, keys);
     }
+  }
+
+  // Some result of this tile is not finite. With m = lse every p is at most 1, so that only what is infinite in v, or NaN, stays so.
+  static void Restart(RowState& rows) {
+    for (int lane = 0; lane < kRows; lane += W) {
+      const V m = Load(rows.m + lane), l = Load(rows.l + lane);
+      Store(rows.m + lane, Select(Lt(Zero(), l), Add(m, Log2(l)), m));
+      Store(rows.l + lane, Zero());
+      Store(rows.lr + lane, Zero());
+    }
+    rows.settled = 0;
+    rows.begun = false;
+    rows.final = true;
   }
 
   // Q packed, state cleared, who sees which keys. A tile that sees nothing is written here and left
@@ -156,7 +178,7 @@ class Forward {
     rows.rows = static_cast<int>(queries.size());
     rows.vectors = (rows.rows + W - 1) / W;
     rows.settled = 0;
-    rows.begun = false;
+    rows.begun = rows.final = rows.odd = false;
     for (int r = 0; r < kRows; r++) {
       rows.m[r] = kUnset;
       rows.l[r] = rows.lr[r] = rows.lr0[r] = 0;
@@ -174,7 +196,7 @@ class Forward {
       }
     }
     if (rows.first[0] >= rows.last[kRows - 1]) {
-      Finish(t, nullptr, 0);
+      Finish(t, nullptr);
       return;
     }
     PackQ<F>(q_ + queries.first * c_.q_steps.row, c_.q_steps.row, rows.rows, rows.vectors, c_.dim,
@@ -234,7 +256,7 @@ class Forward {
       key += kKeys * ScoreTiles<kVecs>(a, rows, end - a.at, whole);
     }
     const bool last = rows.last[kRows - 1] <= k0 + keys;
-    if (last) Finish(t, w_.factor, k0);
+    if (last) Finish(t, w_.factor);
     Accumulate(t, k0, seen_first, seen_last, last);
     rows.begun = true;
   }
@@ -321,16 +343,15 @@ class Forward {
       a.from = rows.begun ? o + static_cast<std::int64_t>(r) * w_.padded : nullptr;
       a.from_step = w_.padded;
       a.factor = last ? w_.factor + r : nullptr;
+      a.rows = rows.rows - r < kStep ? rows.rows - r : kStep;
       if (direct) {
         a.out = static_cast<float*>(c_.o) + o_ + (rows_at_[t] + r) * c_.o_steps.row + v * W;
         a.out_step = c_.o_steps.row;
-        a.rows = rows.rows - r < kStep ? rows.rows - r : kStep;
       } else {
         a.out = o + static_cast<std::int64_t>(r) * w_.padded;
         a.out_step = w_.padded;
-        a.rows = kStep;
       }
-      AccumulateTile<X, kCols>(a);
+      if (!AccumulateTile<X, kCols>(a)) rows.odd = true;
     }
   }
 
@@ -351,7 +372,7 @@ class Forward {
 
   // All keys seen: what o is divided by, and lse. factor null: nobody saw anything, and o is
   // written here, too.
-  void Finish(int t, float* factor, std::int64_t) {
+  void Finish(int t, float* factor) {
     RowState& rows = w_.rows[t];
     for (int v = 0; v < rows.vectors; v++) {
       const int lane = v * W;
@@ -363,7 +384,7 @@ class Forward {
           sum = Select(Eq(l, l), Load(rows.lr + lane), l);  // rounding may lose a NaN
         Store(factor + lane, Select(empty, Zero(), Div(Set(1.f), sum)));
       }
-      if (lse_) {
+      if (lse_ && !rows.final) {
         const V lse = Mul(Add(Load(rows.m + lane), Log2(l)), Set(static_cast<float>(kLn2)));
         const int left = rows.rows - lane;
         StoreN(lse_ + rows_at_[t] + lane, Select(empty, Set(-__builtin_inff()), lse),

@@ -3,21 +3,36 @@
 #include "cpu/machine.h"
 
 #include <sched.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <thread>
 
 #include "heed/heed.h"
 
 namespace heed::cpu {
 
+#if defined(__x86_64__)
+namespace {
+
+// The builtin of clang 14 does not know this name.
+bool HasF16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
+}  // namespace
+#endif
+
 const char* WhyUnusable([[maybe_unused]] const char* isa) {
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq");
@@ -37,18 +52,36 @@ int ReadNumbers(const char* path, const char* format, long long* a, long long* b
   return file ? std::fscanf(file.get(), format, a, b) : 0;
 }
 
-// Processors' worth of time that the control group grants; infinity where it sets no limit.
-double CgroupLimit() {
+double Quota(const std::string& group) {  // of a version 2 control group
   long long quota = 0, period = 0;
-  if (ReadNumbers("/sys/fs/cgroup/cpu.max", "%lld %lld", &quota, &period) == 2 && quota > 0 &&
-      period > 0)
-    return static_cast<double>(quota) / static_cast<double>(period);
+  const int n =
+      ReadNumbers(("/sys/fs/cgroup" + group + "/cpu.max").c_str(), "%lld %lld", &quota, &period);
+  return n == 2 && quota > 0 && period > 0
+             ? static_cast<double>(quota) / static_cast<double>(period)
+             : INFINITY;
+}
+
+// Processors' worth of time that the control groups grant, this process's own and those above it; infinity where none limits.
+double CgroupLimit() {
+  char line[4096] = "";
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen("/proc/self/cgroup", "re"),
+                                                             &std::fclose);
+  while (file && std::fgets(line, sizeof line, file.get()) && std::strncmp(line, "0::", 3) != 0)
+    line[0] = 0;
+  std::string group(line[0] ? line + 3 : "");
+  while (!group.empty() && (group.back() == '\n' || group.back() == '/')) group.pop_back();
+  double limit = Quota("");
+  for (; !group.empty(); group.resize(group.rfind('/'))) {
+    limit = std::fmin(limit, Quota(group));
+    if (group.rfind('/') == std::string::npos) break;
+  }
+  long long quota = 0, period = 0;
   if (ReadNumbers("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "%lld", &quota, &quota) == 1 &&
       quota > 0 &&
       ReadNumbers("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "%lld", &period, &period) == 1 &&
       period > 0)
-    return static_cast<double>(quota) / static_cast<double>(period);
-  return INFINITY;
+    limit = std::fmin(limit, static_cast<double>(quota) / static_cast<double>(period));
+  return limit;
 }
 
 int CountThreads() {

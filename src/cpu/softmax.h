@@ -27,6 +27,8 @@ struct RowState {
   unsigned settled;  // bit v: every lane of vector v has seen something, so that the fast tile may
                      // take it
   bool begun;        // o holds the sum of earlier blocks
+  bool odd;          // some result is not finite
+  bool final;        // second pass: m is the row's lse and stays: no sum exceeds the largest |v|
 };
 inline constexpr float kUnset = -1e30f;
 inline constexpr float kSumLimit = 0x1p60f,
@@ -169,6 +171,7 @@ HEED_INLINE void Settle(const ScoreArgs<X>& a, RowState& rows, int v, bool edge)
     Store(a.scores + r * kRows + v * W, s[r]);
     top = Max(top, s[r]);
   }
+  if (HEED_UNLIKELY(rows.final)) return;
   const V m = Load(rows.m + lane), l = Load(rows.l + lane);
   const M fresh = And(Eq(l, Zero()), Lt(hidden, top));
   const M grown = AndNot(fresh, Lt(Add(m, Set(kGrowth)), top));

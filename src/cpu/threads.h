@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <type_traits>
 
 namespace heed::cpu {
 
@@ -28,9 +30,9 @@ void Parallel(const Loop& loop, F&& f) {
   Parallel(
       loop,
       [](void* ctx, std::int64_t first, std::int64_t last, int worker) {
-        (*static_cast<F*>(ctx))(first, last, worker);
+        (*static_cast<std::remove_reference_t<F>*>(ctx))(first, last, worker);
       },
-      &f);
+      std::addressof(f));
 }
 
 }  // namespace heed::cpu

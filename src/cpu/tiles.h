@@ -34,12 +34,10 @@ struct PairUnit {
 
 // S transposed, lanes along the queries: acc[r][v] = sum over units u of k[r][u] * qt[u][v].
 //
-//            query vectors v: 0 1 2            qt   [units][kRows]   packed once per query tile
-//   key r=0   acc acc acc                      k    kKeys rows, k_step BYTES apart (a bf16 row may
-//   be an odd number of
-//       ...                                         elements), as they lie in memory: K is never
-//       packed for this
-//   key r=7   acc acc acc
+//              query vectors v: 0   1   2        qt  [units][kRows], packed once per query tile
+//   key r = 0                  acc acc acc
+//       ...                                      k   kKeys rows, k_step BYTES apart, as they lie in
+//   key r = 7                  acc acc acc           memory: K is never packed for this
 //
 // Assumes: units >= 1; k + r * k_step readable for every r < kKeys; no alignment. kCount <= kVecs
 // vectors from qt on.
@@ -76,10 +74,12 @@ constexpr int AccumulateRows(int cols) {
 
 // Lanes along d: out[r][:] = (from[r][:] + sum over units u of pt[u][r] * x[u][:]) * factor[r].
 //
-//   pt  [units][kRows]  probabilities, transposed     from  null: start at zero
-//   x   [units][..]     rows x_step units apart       factor null: 1; a factor of 0 writes 0,
-//   whatever the sum holds rows <= kRowsOf(kCols) of them are written; the others are computed from
-//   what pt holds and thrown away
+//   pt      [units][kRows]  probabilities, transposed
+//   x       [units][..]     rows x_step units apart
+//   from    null: start at zero
+//   factor  null: 1; a factor of 0 writes 0, whatever the sum holds
+//   rows    how many of the AccumulateRows(kCols) are written; the others are computed from what pt
+//           holds and thrown away
 struct AccumulateArgs {
   int units;
   const void* pt;
@@ -92,8 +92,9 @@ struct AccumulateArgs {
   const float* factor;
   int rows;
 };
+// Returns whether every sum is finite; only with a factor, that is, when they are complete.
 template <class X, int kCols>
-HEED_NOINLINE void AccumulateTile(const AccumulateArgs& a) {
+HEED_NOINLINE bool AccumulateTile(const AccumulateArgs& a) {
   constexpr int kCount = AccumulateRows(kCols);
   using U = typename X::U;
   V acc[kCount][kCols];
@@ -117,16 +118,22 @@ HEED_NOINLINE void AccumulateTile(const AccumulateArgs& a) {
     }
     pt += kRows;
   }
+  V odd[kCols];  // become NaN
+  HEED_UNROLL for (int v = 0; v < kCols; v++) odd[v] = Zero();
   if (a.factor) {
     HEED_UNROLL for (int r = 0; r < kCount; r++) {
       const V f = Set(a.factor[r]);
       const M none = Eq(f, Zero());
-      HEED_UNROLL for (int v = 0; v < kCols; v++) acc[r][v] =
-          Select(none, Zero(), Mul(acc[r][v], f));
+      HEED_UNROLL for (int v = 0; v < kCols; v++) {
+        acc[r][v] = Select(none, Zero(), Mul(acc[r][v], f));
+        if (r < a.rows) odd[v] = Fma(acc[r][v], Zero(), odd[v]);
+      }
     }
   }
   HEED_UNROLL for (int r = 0; r < kCount; r++) if (r < a.rows)
       HEED_UNROLL for (int v = 0; v < kCols; v++) Store(a.out + r * a.out_step + v * W, acc[r][v]);
+  HEED_UNROLL for (int v = 1; v < kCols; v++) odd[0] = Add(odd[0], odd[v]);
+  return AllLe(odd[0], odd[0]);
 }
 
 }  // namespace heed::cpu::HEED_ISA

@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <thread>
 
 #include "engine_call.h"
 
@@ -103,7 +105,9 @@ TEST(Counting, SeesEveryWayToAskForMemory) {
   EXPECT_EQ(counts([] { return std::malloc(10); }), 1);
   EXPECT_EQ(counts([] { return std::calloc(10, 3); }), 1);
   EXPECT_GE(counts([] { return std::realloc(std::malloc(10), 10000); }), 2);
+#if !defined(HEED_SANITIZER_ALLOCATES)  // they do not call back for this one
   EXPECT_EQ(counts([] { return std::aligned_alloc(64, 128); }), 1);
+#endif
   EXPECT_EQ(CountAllocations([] {
               sink = new char[100];
               delete[] static_cast<char*>(sink);
@@ -117,7 +121,7 @@ void ExpectNone(const Problem& problem, const PlanOptions& options) {
   EngineCall call(problem);
   std::vector<char> workspace(static_cast<std::size_t>(plan.workspace_bytes()));
   const Buffers buffers = call.With(workspace);
-  EXPECT_TRUE(Run(plan, buffers));  // starts the pool's threads
+  EXPECT_TRUE(Run(plan, buffers));
   bool ok = true;
   EXPECT_EQ(CountAllocations([&] {
               for (int i = 0; i < 3; i++) ok = Run(plan, buffers).ok() && ok;
@@ -127,7 +131,18 @@ void ExpectNone(const Problem& problem, const PlanOptions& options) {
   EXPECT_TRUE(ok);
 }
 
-TEST(Run, AllocatesNothing) {
+// The pool's threads are started by the first call that wants them, and sanitizers allocate when a
+// thread begins, which may be a while later.
+void StartThreads() {
+  EngineCall call({.q_len = 500, .k_len = 500, .q_heads = 4, .dim = 64});
+  const Plan plan = PlanOf(call.problem, {.backend = "cpu", .threads = 4});
+  std::vector<char> workspace(static_cast<std::size_t>(plan.workspace_bytes()));
+  EXPECT_TRUE(Run(plan, call.With(workspace)));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+}
+
+TEST(Engine, AllocatesNothing) {
+  StartThreads();
   for (const std::string& isa : UsableIsas())
     for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
       for (const int threads : {1, 2, 3}) {
@@ -157,7 +172,7 @@ TEST(Run, AllocatesNothing) {
       }
 }
 
-TEST(Run, AllocatesNothingForAHostsLoop) {
+TEST(Engine, AllocatesNothingForAHostsLoop) {
   SetParallelFor(
       [](void*, std::int64_t items, int, void (*body)(void*, std::int64_t, std::int64_t, int),
          void* ctx) { body(ctx, 0, items, 0); },

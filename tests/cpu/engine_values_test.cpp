@@ -166,6 +166,62 @@ TEST_P(Values, GapsBetweenInputsAreNotRead) {
   for (const double x : RunOn(isa(), cases::MakeSample(c)).O()) ASSERT_TRUE(std::isfinite(x));
 }
 
+// The first tile fixes m near 0, the key that dominates comes later: its p is some number far above
+// 1, and rounded to 16 bits if the kernel does that. The sum by which o is divided must be of the
+// same rounded p.
+TEST_P(Values, ARowThatOneKeyDominatesIsItsValue) {
+  constexpr std::int64_t kRows = 96, kKeys = 96, kDim = 16, kDominant = 53;
+  const Problem p{
+      .q_len = kRows, .k_len = kKeys, .dim = kDim, .dtype = type(), .scale = 1.0, .want_lse = true};
+  std::vector<std::byte> q(kRows * kDim * 4), k(kKeys * kDim * 4), v(kKeys * kDim * 4);
+  for (std::int64_t i = 0; i < kRows; ++i) {
+    verify::Store(q.data(), type(), i * kDim,
+                  14 + static_cast<double>(i) / 16);  // the dominant score: 14 to 20
+  }
+  verify::Store(k.data(), type(), kDominant * kDim, 1);
+  for (std::int64_t n = 0; n < kKeys * kDim; ++n) {
+    verify::Store(v.data(), type(), n,
+                  1 + static_cast<double>(n * 37 % 128) / 128);  // in [1, 2), exact
+  }
+  Buffers b;
+  b.q = q.data();
+  b.k = k.data();
+  b.v = v.data();
+  const std::vector<double> o = RunOn(isa(), p, b).O();
+  // The other keys' weights sum to 95 e^-14 < 2^-13, so o is off by less than that: for bf16 below
+  // half an ulp.
+  const double bound = type() == DType::kBF16 ? 0 : 0x1p-13 + 0x1p-11;
+  for (std::size_t n = 0; n < o.size(); ++n) {
+    const double expected =
+        verify::Load(v.data(), type(), kDominant * kDim + static_cast<std::int64_t>(n) % kDim);
+    ASSERT_NEAR(o[n], expected, bound) << "row " << n / kDim;
+  }
+}
+
+// Two keys, one column, scores 0 and x: lse = log(1 + e^x) shows exp2 with next to nothing beside
+// it. An error e of exp2 moves lse by e p, where p <= 1/2 is the smaller weight; beside it stand a
+// dozen roundings: of x log2(e), of the sum, the logarithm, and m ln2.
+TEST_P(Values, TheExponentialIsAsAccurateAsItsDerivation) {
+  constexpr std::int64_t kRows = 4096;
+  const Problem p{
+      .q_len = kRows, .k_len = 2, .dim = 1, .dtype = type(), .scale = 1.0, .want_lse = true};
+  std::vector<std::byte> q(kRows * 4), kv(2 * 4);
+  for (std::int64_t i = 0; i < kRows; ++i)
+    verify::Store(q.data(), type(), i, 2.0 * static_cast<double>(i) / kRows - 1);
+  verify::Store(kv.data(), type(), 1, 1);
+  Buffers b;
+  b.q = q.data();
+  b.k = b.v = kv.data();
+  const std::vector<double> lse = RunOn(isa(), p, b).Lse();
+  const double exp2_error = type() == DType::kBF16 ? 2.8e-6 : 1.1e-7;
+  for (std::int64_t i = 0; i < kRows; ++i) {
+    const double x = verify::Load(q.data(), type(), i);
+    const double weight = 1 / (1 + std::exp(std::fabs(x)));
+    const double bound = exp2_error * weight + 12 * 0x1p-24;
+    ASSERT_NEAR(lse[static_cast<std::size_t>(i)], std::log1p(std::exp(x)), bound) << "x = " << x;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Engine, Values,
                          testing::Combine(testing::Values(DType::kF32, DType::kBF16, DType::kF16),
                                           testing::ValuesIn(UsableIsas())),

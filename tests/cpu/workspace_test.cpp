@@ -73,10 +73,10 @@ std::vector<char> ResultAt(EngineCall& call, const Plan& plan, std::size_t at, i
 TEST(Workspace, MayLieAnywhereAndHoldAnything) {
   for (const std::string& isa : UsableIsas())
     for (const DType dtype : kDTypes)
-      for (const std::int64_t dim : {1, 7, 16, 64, 72, 300}) {
+      for (const std::int64_t dim : {1, 16, 72, 300}) {
         EngineCall call({.batch = 2,
-                         .q_len = 61,
-                         .k_len = 83,
+                         .q_len = 53,
+                         .k_len = 67,
                          .q_heads = 2,
                          .k_heads = 1,
                          .dim = dim,
@@ -87,11 +87,12 @@ TEST(Workspace, MayLieAnywhereAndHoldAnything) {
           const Plan plan =
               PlanOf(call.problem, {.backend = "cpu", .isa = isa, .threads = threads});
           const std::vector<char> zeros = ResultAt(call, plan, 0, 0);
-          for (const std::size_t at : {0, 1, 4, 31, 32, 63})
-            for (const int fill : {0xff, 0x7f, 0x00})  // NaNs, huge numbers, zeros
-              EXPECT_EQ(ResultAt(call, plan, at, fill), zeros)
-                  << isa << " " << Name(dtype) << " dim " << dim << ", " << threads
-                  << " threads, at " << at << ", filled with " << fill;
+          for (const int at : {0, 1, 4, 31, 32, 63}) {
+            const int fill = at % 2 ? 0xff : 0x7f;  // NaNs, huge numbers
+            EXPECT_EQ(ResultAt(call, plan, static_cast<std::size_t>(at), fill), zeros)
+                << isa << " " << Name(dtype) << " dim " << dim << ", " << threads << " threads, at "
+                << at << ", filled with " << fill;
+          }
         }
       }
 }
@@ -108,11 +109,11 @@ void RunGuarded(const Problem& problem, const PlanOptions& options, Guarded::Sid
   std::memcpy(k.data(), call.k.data(), call.k.size());
   std::memcpy(v.data(), call.v.data(), call.v.size());
   ASSERT_TRUE(heed::Run(plan, {.q = q.data(),
-                         .k = k.data(),
-                         .v = v.data(),
-                         .o = o.data(),
-                         .lse = lse.as<float>(),
-                         .workspace = {workspace.data(), workspace_bytes}}));
+                               .k = k.data(),
+                               .v = v.data(),
+                               .o = o.data(),
+                               .lse = lse.as<float>(),
+                               .workspace = {workspace.data(), workspace_bytes}}));
   std::vector<char> ordinary(workspace_bytes);
   ASSERT_TRUE(heed::Run(plan, call.With(ordinary)));
   EXPECT_EQ(std::memcmp(o.data(), call.o.data(), call.o.size()), 0);

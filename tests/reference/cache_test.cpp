@@ -197,12 +197,14 @@ TEST(Cache, RotaryOfHalves) {
   ExpectRotary(Rotary::kHalf, false);
 }
 
-// Sixteen-bit rows are turned in f32 and rounded once: 1 and 1/128 by 45 degrees.
+// Sixteen-bit rows are turned in f32 and rounded once, those of k and those of q: 1 and 1/128 by 45
+// degrees.
 TEST(Cache, RotaryRoundsToTheDtype) {
-  const std::uint16_t q[] = {0, 0}, k_new[] = {0x3F80, 0x3C00}, v_new[] = {0, 0};
+  const std::uint16_t q[] = {0x3F80, 0x3C00}, k_new[] = {0x3F80, 0x3C00}, v_new[] = {0, 0};
   const std::uint16_t half[] = {0x3F35};  // 0.70703125
   std::uint16_t k_cache[2], v_cache[2], o[2];
   const std::int32_t seqlens = 0;
+  float lse = 0;
   Problem p{.batch = 1, .q_len = 1, .dim = 2, .dtype = DType::kBF16};
   p.cache = {.given = true,
              .slots = 1,
@@ -211,13 +213,16 @@ TEST(Cache, RotaryRoundsToTheDtype) {
              .rotary = Rotary::kHalf,
              .rotary_dim = 2,
              .rotary_rows = 1};
+  p.scale = 1, p.want_lse = true;
   Buffers b;
-  b.q = q, b.o = o, b.k_cache = k_cache, b.v_cache = v_cache, b.k_new = k_new, b.v_new = v_new;
+  b.q = q, b.o = o, b.lse = &lse, b.k_cache = k_cache, b.v_cache = v_cache, b.k_new = k_new,
+  b.v_new = v_new;
   b.rotary_cos = half, b.rotary_sin = half, b.cache_seqlens = &seqlens;
   const Status s = RunReference(p, b);
   ASSERT_TRUE(s.ok()) << s.message();
   EXPECT_EQ(k_cache[0], 0x3F34);  // 0.70150757 -> 0.703125
   EXPECT_EQ(k_cache[1], 0x3F36);  // 0.71255493 -> 0.7109375
+  EXPECT_FLOAT_EQ(lse, 0.703125f * 0.703125f + 0.7109375f * 0.7109375f);
 }
 
 }  // namespace

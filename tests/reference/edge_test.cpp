@@ -95,6 +95,9 @@ TEST(Edge, LowestFloatInEveryColumnIsTheUniformRow) {
   EXPECT_TRUE(std::isfinite(c.lse[0]));
   EXPECT_LT(c.lse[0], -2e38f);
   for (int j = 0; j < 4; j++) EXPECT_EQ(c.dv[2 * j], c.dout[0] / 4);
+  c.bias.assign(4, 2 * double{kLowest});  // finite in f64: not what lse of an empty row would say
+  c.Forward();
+  EXPECT_EQ(c.lse[0], kLowest);
 }
 
 TEST(Edge, APositiveInfiniteOrNanScoreSpoilsItsRowAlone) {

@@ -91,12 +91,18 @@ TEST(Forward, MaskAndBlockMapHide) {
   c.p.block_map = {.given = true, .rows = 1, .cols = 2};
   c.p.block_rows = 5, c.p.block_cols = 3, c.block_map = {1, 0};
   ExpectMeans(c, {0, 1.5});
+  Call d = Scores(3, {0, 0, 0, 0});
+  d.p.block_map = {.given = true, .rows = 2, .cols = 2};
+  d.p.block_rows = 2, d.p.block_cols = 3, d.block_map = {1, 0, 0, 1};
+  ExpectMeans(d, {1, 1, 3});
 }
 
 TEST(Forward, LengthsAndOffsetsArePerEntry) {
   Call c = Scores(1, {0, 0, 0, 0}, {.batch = 3, .key_lengths = true});
   c.key_lengths = {4, 1, 2};
   ExpectMeans(c, {1.5, 0, 0.5});
+  c.p.window_left = 1;  // bottom right: of the keys that there are
+  ExpectMeans(c, {2.5, 0, 0.5});
   Call d = Scores(1, {0, 0, 0, 0},
                   {.batch = 3, .causal = true, .align = Align::kOffset, .query_offsets = true});
   d.query_offsets = {0, 1, 3};

@@ -22,31 +22,43 @@
 //
 // A lanes header defines, in heed::cpu::HEED_ISA:
 //
-//   W                        f32 lanes of a vector
-//   kKeys, kVecs             score tile: kKeys keys x kVecs vectors of queries held in registers
-//   kAcc, kMaxCols           accumulate tile: rows x column vectors <= kAcc, at most kMaxCols
-//   column vectors kMaxTiles, kMaxKeys      blocking at head dims up to 256: query tiles that share
-//   one block of keys, keys of that block V, M, Exponent           W floats; W booleans; the
-//   integer half of exp2 or log2
+//   W                         f32 lanes of a vector
+//   kKeys, kVecs              score tile: kKeys keys x kVecs vectors of queries in registers
+//   kAcc, kMaxCols            accumulate tile: rows x column vectors <= kAcc, at most kMaxCols wide
+//   kMaxTiles, kMaxKeys       blocking at head dims up to 256: query tiles that share one block of
+//                             keys, keys of that block
+//   kTileRuns                 whether the fast score tile may loop over several tiles
+//   V, M, Exponent            W floats; W booleans; the integer half of exp2
 //
-//   Zero, Set(x), Splat(p) = Set(*p)         one float to every lane
-//   Load(p), Store(p, x)                     no alignment asked for (aligned accesses are not
-//   faster on any of them) LoadN(p, n), StoreN(p, x, n)             the first n lanes, 0 <= n <= W;
-//   the others are 0, or not written LoadBf16(p), LoadF16(p) and ...N(p, n)   W 16-bit values,
-//   widened StoreBf16(p, x), StoreF16 and ...N       narrowed, round to nearest even, NaN stays NaN
-//   Add, Sub, Mul, Div, Max(a, b)            Max gives b where either is NaN on x86, NaN on Arm:
-//   depend on neither Fma a*b+c, Fms a*b-c Lt(a, b), Le, Eq, And(M, M), AndNot(M, M) = !a & b,
-//   Any(M), AllLe(a, b)      comparisons with NaN are false Select(m, yes, no) Exp2Split(x, &e) ->
-//   f, Exp2Join(p, e)    x = n + f, |f| <= 1/2; p * 2^n with saturation, never wrapping; NaN stays
-//   NaN FlushTiny(x, p)                          p, or 0 where x < -126 (for sets whose Exp2Join
-//   cannot go below 2^-126) Log2Split(x, &e) -> f                    normal x > 0: x = 2^e * f, f
-//   in [0.75, 1.5), e as floats; NaN stays NaN Transpose(V (&r)[W])                     of 32-bit
-//   units
+//   Zero, Set(x)              one float to every lane
+//   Splat(p)                  Set(*p): the load that the tile products broadcast from
+//   Load(p), Store(p, x)      no alignment asked for (aligned accesses are not faster on any set)
+//   LoadN(p, n), StoreN(p, x, n)
+//                             the first n lanes, 0 <= n <= W; the others are 0, or not written
+//   LoadBf16(p), LoadF16(p), LoadBf16N(p, n), LoadF16N(p, n)
+//                             16-bit values, widened
+//   StoreBf16(p, x), StoreF16(p, x), StoreBf16N(p, x, n), StoreF16N(p, x, n)
+//                             narrowed, round to nearest even, NaN stays NaN
+//   Add, Sub, Mul, Div        one rounding each
+//   Fma, Fms                  a*b+c, a*b-c; scalar rounds twice
+//   Max(a, b)                 of a NaN: b on x86, NaN on Arm; depend on neither
+//   Lt, Le, Eq, AllLe(a, b)   comparisons with NaN are false
+//   And(m, n), AndNot(m, n)   m & n; !m & n
+//   Any(m), Select(m, yes, no)
+//   Exp2Split(x, &e) -> f, Exp2Join(p, e)
+//                             x = n + f, |f| <= 1/2; p * 2^n with saturation, never wrapping
+//                             around; NaN stays NaN
+//   ClampLow(x)               x, or some x < -149 where -infinity would make Exp2Split give NaN
+//   FlushTiny(x, p)           p, or 0 where x < -126 (for sets whose Exp2Join ends at 2^-126)
+//   Log2Split(x, &e) -> f     normal x > 0: x = 2^e * f, f in [0.75, 1.5), e as floats; NaN stays
+//   Transpose(V (&r)[W])      of 32-bit units
 //
 // and, only where the set multiplies pairs of bf16 natively, HEED_NATIVE_BF16 with
 //
-//   VP                                       W pairs of bf16 along the reduced axis, the first in
-//   the low half LoadP(p), StoreP(p, x), SetP(u32) Dot(a, b, c)                             c +
-//   a.lo*b.lo + a.hi*b.hi PackP(lo, hi)                            rounds half up: ties are not
-//   worth an instruction, NaN is the caller's to keep LowP(x), HighP(x) widened ZipRows(a, b),
-//   ZipRowsN(a, b, n)         W columns of two rows -> W pairs
+//   VP                        W pairs of bf16 along the reduced axis, the first in the low half
+//   LoadP(p), StoreP(p, x), SetP(u32)
+//   Dot(a, b, c)              c + a.lo*b.lo + a.hi*b.hi
+//   PackP(lo, hi)             rounds half up: ties are not worth an instruction; a NaN may get lost
+//   LowP(x), HighP(x)         widened
+//   ZipRows(a, b), ZipRowsN(a, b, n)
+//                             W columns of two rows -> W pairs
