@@ -1,0 +1,108 @@
+// conformance_test.cpp: every case on every backend, instruction set and dtype of this build: it
+// passes, or it is refused with a reason where that is allowed; it never fails.
+#include "verify/conformance.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "verify/verify_testing.h"
+
+namespace heed::verify {
+namespace {
+
+struct Where {
+  std::string path, backend, isa;
+  DType dtype;
+};
+
+std::string NameOf(const testing::TestParamInfo<Where>& test) {
+  const Where& w = test.param;
+  return StemOf(w.path) + "_" + (w.isa.empty() ? w.backend : w.isa) + "_" + Name(w.dtype);
+}
+
+RunOptions OptionsFor(const Where& w, bool backward) {
+  RunOptions o;
+  o.plan.backend = w.backend;
+  if (!w.isa.empty()) o.plan.isa = w.isa;
+  o.plan.threads = 2;
+  o.dtype = w.dtype;
+  o.backward = backward;
+  return o;
+}
+
+std::vector<Where> On(const std::string& backend) {
+  std::vector<Where> all;
+  for (const BackendInfo& info : Backends()) {
+    if (info.name != backend || !info.available) continue;
+    std::vector<std::string> isas;
+    for (const IsaInfo& isa : info.isas) {
+      if (isa.usable) isas.push_back(isa.name);
+    }
+    if (info.isas.empty()) isas.push_back("");
+    for (const std::string& path : CasePaths()) {
+      for (const std::string& isa : isas) {
+        for (const DType type : {DType::kF32, DType::kBF16, DType::kF16}) {
+          all.push_back({path, backend, isa, type});
+        }
+      }
+    }
+  }
+  return all;
+}
+
+// What every engine serves: no score term, no mask, one length per batch.
+bool IsDense(const Problem& p) {
+  return !p.ragged && !p.cache.given && !p.key_lengths && !p.bias.given && !p.mask.given &&
+         !p.block_map.given && !p.sinks && p.alibi == Alibi::kNone && p.softcap == 0 &&
+         p.dropout_p == 0 && p.window_left < 0 && p.window_right < 0 && p.prefix == 0 &&
+         p.chunk == 0 && !p.query_offsets;
+}
+
+class OnReference : public testing::TestWithParam<Where> {};
+
+TEST_P(OnReference, PassesForwardAndBackward) {
+  const CaseResult r = RunCase(GetParam().path, OptionsFor(GetParam(), true));
+  EXPECT_EQ(r.status, CaseStatus::kPass) << r.reason;
+  EXPECT_LE(r.ratio, 1);
+  for (const TensorResult& t : r.tensors)
+    RecordProperty(t.tensor, std::to_string(t.comparison.ratio));
+}
+
+class OnCpu : public testing::TestWithParam<Where> {};
+
+TEST_P(OnCpu, PassesOrIsRefusedWithAReason) {
+  const Result<CaseFile> file = ReadCase(GetParam().path, GetParam().dtype);
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  const CaseResult forward = RunCase(*file, OptionsFor(GetParam(), false));
+  EXPECT_NE(forward.status, CaseStatus::kFail) << forward.reason;
+  if (IsDense(file->problem)) {
+    EXPECT_EQ(forward.status, CaseStatus::kPass) << forward.reason;
+  }
+  if (forward.status == CaseStatus::kRefused) {
+    EXPECT_FALSE(forward.reason.empty());
+  } else {
+    EXPECT_EQ(LastIsa(), GetParam().isa);
+  }
+  const CaseResult backward = RunCase(*file, OptionsFor(GetParam(), true));
+  EXPECT_NE(backward.status, CaseStatus::kFail) << backward.reason;
+  EXPECT_TRUE(backward.status == CaseStatus::kPass || !backward.reason.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Conformance, OnReference, testing::ValuesIn(On("reference")), NameOf);
+INSTANTIATE_TEST_SUITE_P(Conformance, OnCpu, testing::ValuesIn(On("cpu")), NameOf);
+
+TEST(Conformance, CoversTheReferenceTheEngineAndTheDenseCases) {
+  EXPECT_EQ(On("reference").size(), 69u * 3);
+  EXPECT_GE(On("cpu").size(), 69u * 3);
+  int dense = 0;
+  for (const std::string& path : CasePaths()) {
+    const Result<CaseFile> file = ReadCase(path, DType::kF32);
+    dense += file.ok() && IsDense(file->problem);
+  }
+  EXPECT_EQ(dense, 23);
+}
+
+}  // namespace
+}  // namespace heed::verify
