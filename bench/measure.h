@@ -1,0 +1,60 @@
+// bench/measure.h: one measured call: time, share of the peak, and beside it the standard way.
+// Not here: tables of calls (run.py), printing (the command line).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "heed/heed.h"
+
+namespace heed::bench {
+
+struct Request {
+  Problem problem;
+  PlanOptions plan;
+  double seconds = 1;     ///< of timed runs; at least three runs are made
+  bool one_shot = false;  ///< time heed::Forward, which plans every time, instead of heed::Run
+  bool standard = false;
+  std::uint64_t seed = 1;
+  std::function<void(const std::string&)> progress;  ///< told what happens next; may be empty
+};
+
+struct Times {
+  double median = 0, min = 0;  ///< seconds of one call
+  std::int64_t runs = 0;
+};
+
+struct StandardReport {
+  Times times;
+  std::int64_t bytes = 0;         ///< scores, converted inputs, output
+  std::string core;               ///< what OpenBLAS ran as
+  double max_abs_difference = 0;  ///< of the two outputs
+};
+
+struct Report {
+  Problem problem;  ///< with every default filled in
+  PlanInfo info;
+  Times times;
+  double peak = 0;        ///< flops per second that the same threads can issue; 0 = not known
+  std::string peak_unit;  ///< "f32 fma", "bf16 dot"
+  /// Bytes per second of a sequential read, measured only where memory bounds the call: fewer than
+  /// kComputeBound flops a byte, and more bytes than the last cache holds.
+  std::optional<double> stream;
+  std::optional<StandardReport> standard;
+};
+
+/// A core that does 2 x 16 x 2 flops a clock and reads 10 bytes a clock needs this many flops a
+/// byte, times a margin of five.
+inline constexpr double kComputeBound = 32;
+
+Result<Report> Measure(const Request& request);
+
+/// Calls f again and again for that long, at least `least` times, in samples of 50 us or more, and
+/// `between` after a sample when 10 ms have gone by since it last ran.
+Times Repeat(double seconds, int least, const std::function<void()>& f,
+             const std::function<void()>& between);
+
+}  // namespace heed::bench

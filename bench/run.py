@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Runs the forward speed table and writes bench/results/<date>-<cpu>-forward.{json,md,png}.
+
+Every row is a process of its own that measures its own peak; the whole table is run several times over,
+so that a disturbance hits rounds, not rows, and the median of the rounds is what counts.
+Standard library only; the plot (plot.py) needs matplotlib."""
+import argparse
+import datetime
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+
+import table
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Debian's matplotlib belongs to Debian's Python, which need not be the first in the PATH.
+PYTHONS = (sys.executable, "/usr/bin/python3")
+
+
+class Bench:
+    def __init__(self, heed, seconds):
+        self.heed, self.seconds = heed, seconds
+
+    def info(self):
+        return json.loads(subprocess.check_output([self.heed, "info", "--json"], text=True))
+
+    def run(self, args):
+        """The JSON of one call, or None with the reason printed."""
+        command = [self.heed, "bench", "--json", "--seconds", str(self.seconds), *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"\n  {' '.join(args)}: {done.stderr.strip()}", file=sys.stderr)
+            return None
+        return json.loads(done.stdout)
+
+
+def value(row, results):
+    """What a row is about, from the results of its calls in one round."""
+    if any(r is None for r in results):
+        return None
+    first = results[0]
+    if row.kind == "latency":
+        return first["seconds_median"]
+    if row.kind == "speedup":
+        return results[1]["seconds_median"] / first["seconds_median"]
+    if row.kind == "loss":
+        return results[1]["fraction_of_peak"] - first["fraction_of_peak"]
+    return first["fraction_of_peak"]
+
+
+def meets(row, measured):
+    if measured is None or row.target is None:
+        return None
+    # Shares are compared as they are printed, in whole tenths of a point.
+    if row.kind in ("latency", "loss"):
+        return round(measured, 9) <= row.target if row.kind == "latency" else round(measured, 3) <= row.target
+    return round(measured, 3) >= round(row.target, 3)
+
+
+def progress(text):
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def run_table(bench, rows, rounds):
+    values = [[] for _ in rows]
+    samples = [[] for _ in rows]
+    for r in range(rounds):
+        for i, row in enumerate(rows):
+            progress(f"round {r + 1} of {rounds}: {i + 1} of {len(rows)}, {row.section}, {row.label}")
+            results = [bench.run(args) for args in row.calls()]
+            samples[i].append(results)
+            if (v := value(row, results)) is not None:
+                values[i].append(v)
+    progress("")
+    out = []
+    for row, vs, ss in zip(rows, values, samples):
+        measured = statistics.median(vs) if vs else None
+        out.append({"section": row.section, "label": row.label, "kind": row.kind, "target": row.target,
+                    "measured": measured, "meets": meets(row, measured), "rounds": vs,
+                    "calls": [" ".join(args) for args in row.calls()], "samples": ss})
+    return out
+
+
+def run_plots(bench):
+    share, memory = [], []
+    for dtype, d, n, args in table.sweep():
+        progress(f"plot: {dtype} d={d} N={n}")
+        if (r := bench.run(args)) is not None:
+            share.append({"dtype": dtype, "d": d, "n": n, "fraction_of_peak": r["fraction_of_peak"]})
+    for n, args in table.standard():
+        progress(f"plot: standard attention N={n}")
+        if (r := bench.run(args)) is not None:
+            memory.append({"n": n, "workspace_bytes": r["workspace_bytes"], "seconds": r["seconds_median"],
+                           "standard_bytes": r["standard_bytes"],
+                           "standard_seconds": r["standard_seconds_median"],
+                           "max_abs_difference": r["max_abs_difference"]})
+    progress("")
+    return {"share": share, "standard": memory}
+
+
+def peaks(result):
+    """"f32 118.2, bf16 236.4": the best peak of one thread with the default instruction set, GFLOP/s."""
+    best = {}
+    for row in result["table"]:
+        for r in (r for results in row["samples"] for r in results if r):
+            if r["threads"] == 1 and r["isa"] == result["isa"] and r["peak_gflops"]:
+                best[r["dtype"]] = max(best.get(r["dtype"], 0), r["peak_gflops"])
+    return ", ".join(f"{dtype} {peak:.1f}" for dtype, peak in best.items())
+
+
+def shown(kind, x):
+    if x is None:
+        return "–"
+    return {"latency": f"{x * 1e6:.2f} µs", "speedup": f"{x:.2f} ×",
+            "loss": f"{100 * x + 0:.1f} points"}.get(kind, f"{100 * x:.1f} %")
+
+
+def busy(result):
+    """A warning where the machine had other work: every figure is then too low."""
+    load = max(result["load"])
+    if load <= result["machine"]["processors"] + 0.5:
+        return f"Load average at most {load:.1f}."
+    return f"**The machine was busy with other work: load average up to {load:.1f}.**"
+
+
+def markdown(result, plot):
+    m, b = result["machine"], result["build"]
+    lines = [f"# Forward, {result['date']}", "",
+             f"{m['cpu']}, {m['processors']} processors, L1d {m['l1d_bytes'] >> 10} KB, "
+             f"L2 {m['l2_bytes'] >> 10} KB, L3 {m['l3_bytes'] >> 20} MB; heed {result['version']}, "
+             f"{b['compiler']}, {b['type']}; default instruction set {result['isa']}. Peaks of one thread, GFLOP/s: "
+             f"{peaks(result)}. {busy(result)}",
+             "", "Shares are of the peak measured in the same process (f32 multiply-adds, or bf16 dot products "
+             f"where the instruction set has them). Each figure is the median of {result['rounds']} round(s), each "
+             f"the median of {result['seconds']} s of calls. The targets are for a core with AVX512-BF16.", ""]
+    section = None
+    for row in result["table"]:
+        if row["section"] != section:
+            section = row["section"]
+            lines += [f"## {section}", "", "| | target | measured | |", "|---|---|---|---|"]
+        sign = "≤" if row["kind"] in ("latency", "loss") else "≥"
+        verdict = {True: "met", False: "**short**", None: ""}[row["meets"]]
+        lines.append(f"| {row['label']} | {sign} {shown(row['kind'], row['target'])} | "
+                     f"{shown(row['kind'], row['measured'])} | {verdict} |")
+        rows = result["table"]
+        if row is rows[-1] or rows[rows.index(row) + 1]["section"] != section:
+            lines.append("")
+    if result["plots"]["standard"]:
+        lines += ["## Beside standard attention", "",
+                  "f32, d = 64, one head, one thread: OpenBLAS for the products, a vectorised exp, all scores in "
+                  "memory.", "", "| N | heed | standard | times as long | workspace | its memory | differ by |",
+                  "|---|---|---|---|---|---|---|"]
+        for r in result["plots"]["standard"]:
+            lines.append(f"| {r['n']} | {r['seconds'] * 1e3:.2f} ms | {r['standard_seconds'] * 1e3:.2f} ms | "
+                         f"{r['standard_seconds'] / r['seconds']:.2f} | {r['workspace_bytes'] / 1e6:.2f} MB | "
+                         f"{r['standard_bytes'] / 1e6:.1f} MB | {r['max_abs_difference']:.1e} |")
+        lines.append("")
+    if plot:
+        lines += [f"![share of the peak over N, and memory beside standard attention]({plot})", ""]
+    return "\n".join(lines)
+
+
+def draw(json_path, png_path):
+    """Runs plot.py with the first Python that has matplotlib."""
+    for python in PYTHONS:
+        try:
+            done = subprocess.run([python, os.path.join(HERE, "plot.py"), json_path, png_path],
+                                  capture_output=True, text=True, check=False)
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return True
+    print("no plot: no Python with matplotlib (Debian: python3-matplotlib)", file=sys.stderr)
+    return False
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--heed", default="build/release/cli/heed", help="the program (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of every call (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="over the whole table (default %(default)s)")
+    parser.add_argument("--only", default="", help="rows whose section or label matches this expression")
+    parser.add_argument("--no-plots", action="store_true", help="only the table")
+    parser.add_argument("--out", default=os.path.join(HERE, "results"), help="folder (default %(default)s)")
+    args = parser.parse_args()
+
+    bench = Bench(args.heed, args.seconds)
+    info = bench.info()
+    usable = {isa["name"] for b in info["backends"] for isa in b["isas"] if isa["usable"]}
+    rows = [row for row in table.rows() if re.search(args.only, f"{row.section} {row.label}", re.IGNORECASE)
+            and all(row.args[i + 1] in usable for i, a in enumerate(row.args) if a == "--isa")]
+    if not rows:
+        parser.error("no row matches")
+    isa = next((i["name"] for b in info["backends"] for i in b["isas"] if i["usable"]), "")
+    date = datetime.date.today().isoformat()
+    load = [os.getloadavg()[0]]
+    result = {"date": date, "version": info["version"], "build": info["build"], "machine": info["machine"],
+              "features": info["features"], "isa": isa, "rounds": args.rounds, "seconds": args.seconds,
+              "table": run_table(bench, rows, args.rounds),
+              "plots": {"share": [], "standard": []} if args.no_plots else run_plots(bench)}
+    result["load"] = [*load, os.getloadavg()[0]]
+
+    os.makedirs(args.out, exist_ok=True)
+    cpu = re.sub(r"[^a-z0-9]+", "-", info["machine"]["cpu"].lower()).strip("-")
+    stem = os.path.join(args.out, f"{date}-{cpu}-forward")
+    with open(stem + ".json", "w", encoding="utf-8") as f:
+        json.dump(result, f, indent=1)
+    plotted = not args.no_plots and draw(stem + ".json", stem + ".png")
+    text = markdown(result, os.path.basename(stem) + ".png" if plotted else "")
+    with open(stem + ".md", "w", encoding="utf-8") as f:
+        f.write(text)
+    print(text)
+    print(f"written: {stem}.json, .md{', .png' if plotted else ''}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+// cli/options.h: the vocabulary of Problem as command line options. Not here: tensors, rules (the
+// library's).
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "heed/heed.h"
+
+namespace heed::cli {
+
+/// Options that describe a problem. What is given is laid over what a command starts with: its
+/// defaults, or what a file says.
+class ProblemOptions {
+ public:
+  /// Which part of the vocabulary a command takes.
+  enum Part : unsigned {
+    kSizes = 1,     ///< sizes, dtype, layout
+    kVisible = 2,   ///< who sees whom: causal, align, window, ...
+    kScore = 4,     ///< scale, softcap
+    kArrays = 8,    ///< options that come with arrays: bias, mask, sinks, ragged batches, cache
+    kResults = 16,  ///< forward or backward, and which results
+    kDropout = 32,
+    kAll = 63,
+  };
+  void AddTo(CLI::App& command, unsigned parts);
+
+  /// `problem` with the options that were given.
+  Problem Over(Problem problem) const;
+
+ private:
+  using Edit = std::function<void(Problem*)>;
+  void AddSizes(CLI::App& command);
+  void AddVisible(CLI::App& command);
+  void AddScore(CLI::App& command);
+  void AddArrays(CLI::App& command);
+  void AddCache(CLI::App& command, const char* group);
+  void AddResults(CLI::App& command);
+  void AddDropout(CLI::App& command);
+
+  // One option each. `set` may throw what CLI11 reports as wrong usage.
+  void Integer(CLI::App& command, const char* group, const char* name, const char* help,
+               std::function<void(Problem*, std::int64_t)> set);
+  void Real(CLI::App& command, const char* group, const char* name, const char* help,
+            std::function<void(Problem*, double)> set);
+  void Text(CLI::App& command, const char* group, const char* name, const char* type,
+            const char* help, std::function<void(Problem*, const std::string&)> set);
+  void Flag(CLI::App& command, const char* group, const char* name, const char* help, Edit set);
+
+  std::vector<Edit> edits_;
+  bool sizes_ = false;  ///< the command takes sizes
+  bool square_ = true;  ///< --sk was not given: it is --sq
+  bool align_ = false;  ///< --align was given
+  std::string layout_ = "bshd";
+};
+
+/// --backend, --isa, --threads.
+void AddPlanOptions(CLI::App& command, PlanOptions* options);
+
+/// The problem as JSON: sizes, and whatever is not at its default.
+nlohmann::ordered_json ToJson(const Problem& problem);
+
+}  // namespace heed::cli
