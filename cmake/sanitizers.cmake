@@ -1,0 +1,9 @@
+# HEED_SANITIZE and fuzzing apply to everything at once: a half-instrumented program reports nonsense.
+if(HEED_SANITIZE)
+  add_compile_options(-fsanitize=${HEED_SANITIZE} -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${HEED_SANITIZE})
+endif()
+if(HEED_BUILD_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

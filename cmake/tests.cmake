@@ -1,0 +1,97 @@
+# GoogleTest, rapidcheck, and heed_add_test: one executable, one ctest entry.
+
+# GoogleTest is compiled from Debian's sources where they are, because the packaged binary fits
+# neither a cross build nor a sanitizer build.
+set(HEED_GTEST_SOURCE /usr/src/googletest CACHE PATH "GoogleTest's sources")
+if(EXISTS ${HEED_GTEST_SOURCE}/googletest/src/gtest-all.cc)
+  add_library(heed_gtest STATIC
+    ${HEED_GTEST_SOURCE}/googletest/src/gtest-all.cc
+    ${HEED_GTEST_SOURCE}/googlemock/src/gmock-all.cc
+    ${HEED_GTEST_SOURCE}/googlemock/src/gmock_main.cc)
+  target_include_directories(heed_gtest SYSTEM
+    PUBLIC ${HEED_GTEST_SOURCE}/googletest/include ${HEED_GTEST_SOURCE}/googlemock/include
+    PRIVATE ${HEED_GTEST_SOURCE}/googletest ${HEED_GTEST_SOURCE}/googlemock)
+  target_compile_options(heed_gtest PRIVATE -w $<$<CONFIG:Release>:-O1>)
+  find_package(Threads REQUIRED)
+  target_link_libraries(heed_gtest PUBLIC Threads::Threads)
+else()
+  find_package(GTest REQUIRED)
+  add_library(heed_gtest INTERFACE)
+  target_link_libraries(heed_gtest INTERFACE GTest::gmock GTest::gtest GTest::gmock_main)
+endif()
+
+# rapidcheck exists for the build machine only: a cross build leaves the property tests out.
+if(NOT CMAKE_CROSSCOMPILING)
+  find_package(rapidcheck QUIET)
+endif()
+if(NOT TARGET rapidcheck)
+  message(STATUS "heed: no rapidcheck for this target; the property tests are left out")
+endif()
+
+# heed_add_test(NAME name SOURCES file... [LIBS target...] [RAPIDCHECK] [INTERNAL]
+#               [LABELS label...] [TIMEOUT seconds] [ENVIRONMENT VAR=value...])
+#   INTERNAL    may include headers of src/; everything else sees the public API alone
+#   RAPIDCHECK  property tests: left out where rapidcheck is
+#   LABELS      threads: uses the pool, so it runs under the thread sanitizer
+#               slow: left out of the reduced runs (sanitizers and emulation in `make test`)
+# Target tests_<label> builds all tests of a label, tests_reduced all that are not slow.
+function(heed_add_test)
+  cmake_parse_arguments(PARSE_ARGV 0 arg "RAPIDCHECK;INTERNAL" "NAME;TIMEOUT"
+                        "SOURCES;LIBS;LABELS;ENVIRONMENT")
+  if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_SOURCES)
+    message(FATAL_ERROR "heed_add_test(${arg_NAME}): bad arguments ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+  if(arg_RAPIDCHECK AND NOT TARGET rapidcheck)
+    return()
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+
+  add_executable(${arg_NAME} ${arg_SOURCES})
+  target_link_libraries(${arg_NAME} PRIVATE heed_gtest heed_warnings ${arg_LIBS} heed::heed)
+  # What takes time is in the library and in verify; a test itself should be quick to compile.
+  target_compile_options(${arg_NAME} PRIVATE $<$<CONFIG:Release>:-O1>)
+  # tests/ itself for what tests share: cases.h, check.h.
+  target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${arg_NAME} PRIVATE
+    HEED_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HEED_DATA_DIR="${PROJECT_SOURCE_DIR}/data"
+    HEED_BINARY_DIR="${CMAKE_CURRENT_BINARY_DIR}"
+    # An emulator of user programs forks and schedules differently from a kernel.
+    $<$<BOOL:${CMAKE_CROSSCOMPILING}>:HEED_EMULATED=1>)
+  if(arg_INTERNAL)
+    target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+    heed_say_which_isas(${arg_NAME})
+  endif()
+  if(arg_RAPIDCHECK)
+    target_include_directories(${arg_NAME} SYSTEM PRIVATE
+      $<TARGET_PROPERTY:rapidcheck,INTERFACE_INCLUDE_DIRECTORIES>)
+    target_link_libraries(${arg_NAME} PRIVATE rapidcheck)
+  endif()
+
+  add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
+  math(EXPR timeout "${arg_TIMEOUT} * ${HEED_TIMEOUT_FACTOR}")
+  set_tests_properties(${arg_NAME} PROPERTIES
+    LABELS "${arg_LABELS}" TIMEOUT ${timeout} ENVIRONMENT "${arg_ENVIRONMENT}")
+  foreach(label IN LISTS arg_LABELS)
+    heed_add_to(tests_${label} ${arg_NAME})
+  endforeach()
+  if(NOT "slow" IN_LIST arg_LABELS)
+    heed_add_to(tests_reduced ${arg_NAME})
+  endif()
+endfunction()
+
+function(heed_add_to group target)
+  if(NOT TARGET ${group})
+    add_custom_target(${group})
+  endif()
+  add_dependencies(${group} ${target})
+endfunction()
+
+# Instrumented and emulated programs are slower by about these factors.
+set(HEED_TIMEOUT_FACTOR 1)
+if(HEED_SANITIZE)
+  set(HEED_TIMEOUT_FACTOR 5)
+elseif(CMAKE_CROSSCOMPILING)
+  set(HEED_TIMEOUT_FACTOR 10)
+endif()

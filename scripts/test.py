@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+# Builds and runs the test stages, each a preset with its own build tree, and ends with one line
+# 'N passed, M failed' over all of them. Usage: test.py [--long] [STAGE...]. Standard library only.
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str      # for people
+    preset: str
+    target: str    # what is built
+    select: tuple  # arguments of ctest that choose tests
+    why: str
+    configure: tuple = ()
+    reduced: bool = False  # tests may run a shorter list of cases: HEED_TEST_REDUCED=1
+    wrap: tuple = field(default=())  # a command that runs ctest
+
+
+# The thread sanitizer of gcc 12 cannot start where the kernel scatters addresses too widely.
+def fixed_addresses():
+    command = ("setarch", "-R")
+    try:
+        works = subprocess.run((*command, "true"), check=False).returncode == 0
+    except OSError:
+        works = False
+    return command if works else ()
+
+
+def stages(long):
+    part = "all" if long else "tests_reduced"
+    few = () if long else ("-LE", "slow")
+    cut = not long
+    yield Stage("release", "release", "all", (), "every test, on every instruction set of this machine")
+    yield Stage("asan", "asan", part, few, "addresses and undefined behaviour", reduced=cut)
+    if long:
+        yield Stage("ubsan", "ubsan", part, few, "undefined behaviour alone")
+    yield Stage("tsan", "tsan", "all" if long else "tests_threads", () if long else ("-L", "threads"),
+                "data races in all that uses the pool", reduced=cut, wrap=fixed_addresses())
+    yield Stage("arm", "arm", part, few, "AArch64, emulated", reduced=cut)
+    yield Stage("fuzz", "fuzz", "all", (), "malformed files and requests",
+                configure=(f"-DHEED_FUZZ_SECONDS={120 if long else 5}",))
+
+
+def logged(command, log, **kwargs):
+    """Runs quietly; if it fails, shows the errors in the log and its end."""
+    with open(log, "wb") as out:
+        code = subprocess.run(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+                              check=False, **kwargs).returncode
+    if code:
+        with open(log, encoding="utf-8", errors="replace") as f:
+            lines = f.readlines()
+        errors = [line for line in lines[:-15] if re.search(r"\berror\b|undefined reference", line)]
+        print(f"FAILED: {' '.join(command)}; from {os.path.relpath(log, ROOT)}:")
+        print("".join(errors[:25] + lines[-15:]), flush=True)
+    return code == 0
+
+
+def counted(report):
+    """(passed, names of failed) from ctest's JUnit file."""
+    passed, failed = 0, []
+    for case in ET.parse(report).getroot().iter("testcase"):
+        if case.get("status") == "run":
+            passed += 1
+        elif case.get("status") not in ("disabled", "notrun"):
+            failed.append(case.get("name"))
+        elif case.find("skipped") is None:
+            failed.append(case.get("name"))
+    return passed, failed
+
+
+def run(stage, jobs):
+    """(passed, failed names) of one stage; a build that fails is one failure."""
+    build = os.path.join(ROOT, "build", stage.preset)
+    os.makedirs(build, exist_ok=True)
+    started = time.monotonic()
+    print(f"\n=== {stage.name}: {stage.why}", flush=True)
+    if not logged(["cmake", "--preset", stage.preset, *stage.configure],
+                  os.path.join(build, "configure.log")):
+        return 0, [f"{stage.name}: configure"]
+    if not logged(["cmake", "--build", "--preset", stage.preset, "--parallel", str(jobs),
+                   "--target", stage.target], os.path.join(build, "build.log")):
+        return 0, [f"{stage.name}: build"]
+    built = time.monotonic()
+    print(f"    built in {built - started:.0f} s", flush=True)
+
+    report = os.path.join(build, "ctest.xml")
+    if os.path.exists(report):
+        os.remove(report)
+    env = dict(os.environ, CTEST_OUTPUT_ON_FAILURE="1")
+    if stage.reduced:
+        env["HEED_TEST_REDUCED"] = "1"
+    code = subprocess.run([*stage.wrap, "ctest", "--preset", stage.preset, "--parallel", str(jobs),
+                           "--output-junit", report, *stage.select], cwd=ROOT, env=env,
+                          check=False).returncode
+    if not os.path.exists(report):
+        return 0, [f"{stage.name}: ctest"]
+    passed, failed = counted(report)
+    if code and not failed:
+        failed = ["ctest"]
+    print(f"    tested in {time.monotonic() - built:.0f} s", flush=True)
+    return passed, [f"{stage.name}: {name}" for name in failed]
+
+
+def main():
+    parser = argparse.ArgumentParser(description="build and run heed's test stages")
+    parser.add_argument("--long", action="store_true", help="every test in every stage, longer fuzzing")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("stage", nargs="*", help="only these stages")
+    args = parser.parse_args()
+    chosen = [s for s in stages(args.long) if not args.stage or s.name in args.stage]
+    unknown = set(args.stage) - {s.name for s in chosen}
+    if unknown or not shutil.which("cmake"):
+        parser.error(f"no such stage: {', '.join(unknown)}" if unknown else "cmake is not installed")
+
+    passed, failed = 0, []
+    for stage in chosen:
+        p, f = run(stage, args.jobs)
+        passed += p
+        failed += f
+    print()
+    for name in failed:
+        print(f"failed  {name}")
+    print(f"{passed} passed, {len(failed)} failed", flush=True)
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
