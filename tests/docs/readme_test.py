@@ -1,0 +1,70 @@
+"""The README says what is true: its program is the example that is built and run, its support table is what the backends
+answer, its commands run, its links lead somewhere. Not here: the C++ build of the example (examples/CMakeLists.txt)."""
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(os.environ["HEED_SOURCE_DIR"])
+PROGRAM = os.environ["HEED_PROGRAM"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SIZES = ["--batch", "2", "--sq", "48", "--sk", "64"]
+
+
+def blocks(kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", README, re.S | re.M)
+
+
+class Readme(unittest.TestCase):
+    def test_program_is_the_example(self):
+        self.assertEqual(blocks("cpp"), [(ROOT / "examples" / "first.cpp").read_text(encoding="utf-8")])
+
+    def test_support_table_is_what_the_backends_say(self):
+        table = README.split("<!-- support table")[1].split("\n\n")[0]
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+        self.assertEqual(rows[0], ["feature", "flags", "cpu", "reference"])
+        self.assertGreater(len(rows), 15)
+        for feature, flags, *answers in rows[1:]:
+            asked = shlex.split(flags.strip("`").replace("S,S", "48,64"))
+            sizes = SIZES + ([] if "--heads" in asked else ["--heads", "4"]) + ([] if "--d" in asked else ["--d", "32"])
+            for backend, answer in zip(rows[0][2:], answers):
+                with self.subTest(feature=feature, backend=backend):
+                    run = subprocess.run([PROGRAM, "explain", *sizes, *asked, "--backend", backend], capture_output=True, text=True, check=False)
+                    self.assertIn(run.returncode, (0, 3), run.stderr)
+                    self.assertEqual(answer, "yes" if run.returncode == 0 else "refused", run.stderr)
+                    if answer == "refused":
+                        self.assertIn(backend, run.stdout + run.stderr)
+
+    def test_commands_run(self):
+        lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+        self.assertGreaterEqual(len(lines), 5)
+        with tempfile.TemporaryDirectory() as scratch:
+            for line in lines:
+                words = shlex.split(line)
+                self.assertEqual(words[0], "heed")
+                if words[1:] == ["demo"]:
+                    continue  # `make demo` and the command line's own tests run it
+                words = [os.path.join(scratch, w) if w == "out.safetensors" else w for w in words[1:]]
+                with self.subTest(command=line):
+                    run = subprocess.run([PROGRAM, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+                    self.assertEqual(run.returncode, 0, run.stderr)
+                    self.assertTrue(run.stdout)
+
+    def test_links_lead_somewhere(self):
+        for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+            for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+                if "://" not in link:
+                    self.assertTrue((page.parent / link).exists(), f"{page.name} links to {link}")
+
+    def test_json_of_explain_names_the_refusals(self):
+        run = subprocess.run([PROGRAM, "explain", *SIZES, "--d", "32", "--json"], capture_output=True, text=True, check=True)
+        self.assertEqual(json.loads(run.stdout)["backend"], "cpu")
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main(verbosity=1))
