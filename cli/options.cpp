@@ -47,7 +47,8 @@ void ApplyLayout(const std::string& layout, Problem* p) {
 }  // namespace
 
 void ProblemOptions::Integer(CLI::App& command, const char* group, const char* name,
-                             const char* help, std::function<void(Problem*, std::int64_t)> set) {
+                             const char* help,
+                             const std::function<void(Problem*, std::int64_t)>& set) {
   command
       .add_option_function<std::int64_t>(
           name,
@@ -62,7 +63,7 @@ void ProblemOptions::Integer(CLI::App& command, const char* group, const char* n
 }
 
 void ProblemOptions::Real(CLI::App& command, const char* group, const char* name, const char* help,
-                          std::function<void(Problem*, double)> set) {
+                          const std::function<void(Problem*, double)>& set) {
   command
       .add_option_function<double>(
           name,
@@ -73,7 +74,8 @@ void ProblemOptions::Real(CLI::App& command, const char* group, const char* name
 }
 
 void ProblemOptions::Text(CLI::App& command, const char* group, const char* name, const char* type,
-                          const char* help, std::function<void(Problem*, const std::string&)> set) {
+                          const char* help,
+                          const std::function<void(Problem*, const std::string&)>& set) {
   command
       .add_option_function<std::string>(
           name,
@@ -88,7 +90,7 @@ void ProblemOptions::Text(CLI::App& command, const char* group, const char* name
 }
 
 void ProblemOptions::Flag(CLI::App& command, const char* group, const char* name, const char* help,
-                          Edit set) {
+                          const Edit& set) {
   command
       .add_flag_callback(
           name, [this, set] { edits_.push_back(set); }, help)

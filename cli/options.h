@@ -44,12 +44,13 @@ class ProblemOptions {
 
   // One option each. `set` may throw what CLI11 reports as wrong usage.
   void Integer(CLI::App& command, const char* group, const char* name, const char* help,
-               std::function<void(Problem*, std::int64_t)> set);
+               const std::function<void(Problem*, std::int64_t)>& set);
   void Real(CLI::App& command, const char* group, const char* name, const char* help,
-            std::function<void(Problem*, double)> set);
+            const std::function<void(Problem*, double)>& set);
   void Text(CLI::App& command, const char* group, const char* name, const char* type,
-            const char* help, std::function<void(Problem*, const std::string&)> set);
-  void Flag(CLI::App& command, const char* group, const char* name, const char* help, Edit set);
+            const char* help, const std::function<void(Problem*, const std::string&)>& set);
+  void Flag(CLI::App& command, const char* group, const char* name, const char* help,
+            const Edit& set);
 
   std::vector<Edit> edits_;
   bool sizes_ = false;  ///< the command takes sizes

@@ -61,6 +61,7 @@ class Forward {
   using X = typename F::X;
   using U = typename X::U;
   static constexpr int kPair = X::kPair;
+  static constexpr std::int64_t kBytes = sizeof(E);
 
  public:
   Forward(const ForwardCall& call, void* workspace) : c_(call) {
@@ -76,7 +77,6 @@ class Forward {
     while (first < last) {
       const std::int64_t in_head = per_head - first % per_head;
       const int count = static_cast<int>(Min(Min(last - first, in_head), c_.blocks.tiles));
-      LookAhead(first, count);
       Group(first, count);
       first += count;
     }
@@ -88,28 +88,29 @@ class Forward {
     return static_cast<const T*>(p) + b * steps.batch + h * steps.head;
   }
 
-  // If the group behind [first, first + count) belongs to another head, and that head fits the L2
-  // beside this one: its lines.
-  void LookAhead(std::int64_t first, int count) {
-    constexpr std::int64_t kLines = 6 * 1024, kBytes = sizeof(E);
+  // Lines that will be read after the block of keys at k0, to be asked for while it is computed: the next block or, behind the
+  // last one, the queries and the first block of the group that follows `next_`.
+  void LookAhead(std::int64_t k0, std::int64_t last, int tiles) {
     ahead_.Clear();
-    if (first + count >= c_.schedule.items()) return;
-    const Item now = c_.schedule.At(first), next = c_.schedule.At(first + count);
-    if (next.b == now.b && next.h == now.h) return;
-    const std::int64_t hk = next.h / c_.group,
-                       q_rows = Min(c_.visibility.sq, c_.blocks.tiles * kRows),
-                       k_rows = c_.visibility.sk;
-    if ((q_rows + k_rows) * c_.dim + k_rows * c_.dim_v > kLines * 64 / kBytes) return;
-    ahead_.Add(Head<E>(c_.q, c_.q_steps, next.b, next.h), q_rows, c_.q_steps.row * kBytes,
-               c_.dim * kBytes);
-    if (next.b != now.b || hk != now.h / c_.group) {
-      ahead_.Add(Head<E>(c_.k, c_.k_steps, next.b, hk), k_rows, c_.k_steps.row * kBytes,
+    const std::int64_t looks = tiles * heed::Max(c_.blocks.keys / (kStride * kKeys), 1);
+    if (k0 + c_.blocks.keys < last) {
+      AheadOfKeys(k_, v_, k0 + c_.blocks.keys, last);
+    } else if (next_ < c_.schedule.items()) {
+      const Item item = c_.schedule.At(next_);
+      const std::int64_t hk = item.h / c_.group, first = Band(vis_, item.rows.first).first;
+      const E* const q = Head<E>(c_.q, c_.q_steps, item.b, item.h);
+      const std::int64_t rows = Min(vis_.sq - item.rows.first, c_.blocks.tiles * kRows);
+      ahead_.Add(q + item.rows.first * c_.q_steps.row, rows, c_.q_steps.row * kBytes,
                  c_.dim * kBytes);
-      ahead_.Add(Head<E>(c_.v, c_.v_steps, next.b, hk), k_rows, c_.v_steps.row * kBytes,
-                 c_.dim_v * kBytes);
+      AheadOfKeys(Head<E>(c_.k, c_.k_steps, item.b, hk), Head<E>(c_.v, c_.v_steps, item.b, hk),
+                  first, vis_.sk);
     }
-    const std::int64_t looks = count * heed::Max(CeilDiv(k_rows, kStride * kKeys), 1);
-    touch_ = ahead_.lines() / looks + 1;
+    touch_ = CeilDiv(ahead_.lines(), looks);
+  }
+  void AheadOfKeys(const E* k, const E* v, std::int64_t first, std::int64_t last) {
+    const std::int64_t rows = Min(last - first, c_.blocks.keys);
+    ahead_.Add(k + first * c_.k_steps.row, rows, c_.k_steps.row * kBytes, c_.dim * kBytes);
+    ahead_.Add(v + first * c_.v_steps.row, rows, c_.v_steps.row * kBytes, c_.dim_v * kBytes);
   }
 
   // `count` neighbouring tiles of one head share each block of keys. Which tiles are grouped
@@ -117,6 +118,7 @@ class Forward {
   void Group(std::int64_t first, int count) {
     const Item item = c_.schedule.At(first);
     const std::int64_t b = item.b, h = item.h;
+    next_ = first + count;
     q_ = Head<E>(c_.q, c_.q_steps, b, h);
     k_ = Head<E>(c_.k, c_.k_steps, b, h / c_.group);
     v_ = Head<E>(c_.v, c_.v_steps, b, h / c_.group);
@@ -148,11 +150,10 @@ class Forward {
     for (std::int64_t k0 = first - first % c_.blocks.keys; k0 < last; k0 += c_.blocks.keys) {
       const int keys = static_cast<int>(Min(c_.blocks.keys, vis_.sk - k0));
       const int used = static_cast<int>(Min(keys, last - k0));
-      if constexpr (X::kDot || sizeof(E) != 4)
-        if (PacksK<F>(c_.dim))
-          PackK<F>(k_ + k0 * c_.k_steps.row, c_.k_steps.row, used, c_.dim, w_.k);
+      if (PacksK<F>(c_.dim)) PackK<F>(k_ + k0 * c_.k_steps.row, c_.k_steps.row, used, c_.dim, w_.k);
       if (PacksV<F>(c_.dim_v))
         PackV<F>(v_ + k0 * c_.v_steps.row, c_.v_steps.row, used, c_.dim_v, w_.v);
+      LookAhead(k0, last, to - from);
       for (int t = from; t < to; t++) Block(t, k0, keys);
     }
   }
@@ -398,10 +399,10 @@ class Forward {
     }
   }
 
-  static constexpr int kStride = 4;  // score tiles between two looks ahead
+  static constexpr int kStride = 8;  // score tiles between two looks ahead
   const ForwardCall& c_;
   Ahead ahead_;
-  std::int64_t touch_ = 0;
+  std::int64_t touch_ = 0, next_ = 0;
   Work<F> w_;
   float q_factor_, s_factor_;
   // Of the current head.
