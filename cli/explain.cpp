@@ -71,6 +71,7 @@ Json PlanJson(const Plan& plan) {
           {"seconds_at_peak", limit.peak > 0 ? Number(limit.seconds) : Json(nullptr)},
           {"workspace_bytes", i.workspace_bytes},
           {"workspace_formula", i.workspace_formula},
+          {"besides", RefusalsJson(i.besides)},
           {"refused", RefusalsJson(i.refused)}};
 }
 
@@ -86,7 +87,9 @@ int ExplainRefusal(const Status& status, const Options& options, const Problem& 
       if (plan) {
         serving.push_back(backend.name);
       } else {
-        refused.push_back({backend.name, plan.status().message()});
+        const std::string &why = plan.status().message(),
+                          said = "the " + backend.name + " backend refuses: ";
+        refused.push_back({backend.name, why.rfind(said, 0) == 0 ? why.substr(said.size()) : why});
       }
     }
   }

@@ -85,7 +85,7 @@ struct PlanOptions {
   int threads = 0;               ///< 0 = as many as this process may use; results do not depend on it
 };
 
-/// Why a backend would not serve a request.
+/// What a backend says to a request that another one serves.
 struct Refusal {
   std::string backend;
   std::string reason;
@@ -109,7 +109,8 @@ struct PlanInfo {
   double bytes_standard = 0; ///< what the standard S x S way moves through memory
   std::int64_t workspace_bytes = 0;
   std::string workspace_formula;
-  std::vector<Refusal> refused;  ///< every other backend, and why it would not serve this
+  std::vector<Refusal> besides;  ///< backends that would serve this, too, and when
+  std::vector<Refusal> refused;  ///< backends that would not, and why
 };
 
 /// How one Problem will be computed. Immutable, printable, reusable, shareable between threads; a cheap handle to copy.
@@ -137,7 +138,7 @@ HEED_API Status Validate(const Problem& problem);
 /// Validates, asks the backends, and settles how the problem is computed. If all refuse, the message lists every reason.
 HEED_API Result<Plan> MakePlan(const Problem& problem, const PlanOptions& options = {});
 
-/// Computes. Allocates nothing, prints nothing, never aborts; checks the buffers (and every index array in host memory)
+/// Computes. Allocates nothing (the reference does), prints nothing, never aborts; checks the buffers (and every index array in host memory)
 /// before anything is written. Concurrent Runs of one Plan need workspaces of their own.
 HEED_API Status Run(const Plan& plan, const Buffers& buffers);
 

@@ -156,8 +156,8 @@ class Cpu final : public Backend {
                                                                    : " widened to f32 · fma");
     info->bytes_moved = BytesMoved(p, t);
     info->workspace_formula =
-        "threads x (block rows x (D + Dv) + block keys x (tile rows + D and Dv where packed)) x 4 "
-        "bytes, about; independent of the sequence lengths";
+        "threads x 4 bytes x (block rows x (D + Dv + 10) + block keys x (tile rows + packed D, "
+        "Dv)), about";
   }
 
   Status Run(const Problem& p, const Tuning& t, const Buffers& b) const override {

@@ -113,21 +113,14 @@ std::string WorkLine(const Problem& p, const PlanInfo& info, const Work& work) {
 }
 
 std::string LimitLine(const PlanInfo& info) {
-  std::string line = Words("workspace ", Amount(static_cast<double>(info.workspace_bytes), "B"));
-  if (!info.workspace_formula.empty()) line += ": " + info.workspace_formula;
-  if (info.bytes_moved > 0) line += "; " + Amount(info.bytes_moved, "B") + " between the caches";
-  return line;
+  std::string line;
+  if (info.bytes_moved > 0) line = Amount(info.bytes_moved, "B") + " between the caches; ";
+  line += Words("workspace ", Amount(static_cast<double>(info.workspace_bytes), "B"));
+  return info.workspace_formula.empty() ? line : line + " = " + info.workspace_formula;
 }
 
 Work WorkOf(const Plan::Impl& impl) {
   return CountWork(impl.problem, impl.tuning.tile_rows, impl.tuning.tile_keys);
-}
-
-// Why a plan does not use this backend.
-std::string WhyNot(const Candidate& c, const Plan::Impl& impl) {
-  const Status status = c.backend->Supports(impl.problem, OptionsFor(c, impl.options));
-  if (!status) return status.message();
-  return c.automatic ? "would serve this, too" : "would serve this if asked by name";
 }
 
 PlanInfo InfoOf(const Plan::Impl& impl, const Work& work) {
@@ -150,7 +143,15 @@ PlanInfo InfoOf(const Plan::Impl& impl, const Work& work) {
   info.bytes_standard = work.bytes_standard;
   impl.backend->Describe(impl.problem, impl.tuning, &info);
   for (const Candidate& c : impl.candidates) {
-    if (c.backend != impl.backend) info.refused.push_back({c.backend->name(), WhyNot(c, impl)});
+    if (c.backend == impl.backend) continue;
+    const Status status = c.backend->Supports(impl.problem, OptionsFor(c, impl.options));
+    if (!status) {
+      info.refused.push_back({c.backend->name(), status.message()});
+    } else {
+      info.besides.push_back({c.backend->name(), c.automatic
+                                                     ? "would serve this, too"
+                                                     : "would serve this if asked by name"});
+    }
   }
   return info;
 }
@@ -179,6 +180,7 @@ std::string Plan::Describe() const {
   text += "tiles     " + TilesLine(info) + "\n";
   text += "work      " + WorkLine(problem(), info, work) + "\n";
   text += "limit     " + LimitLine(info) + "\n";
+  for (const Refusal& r : info.besides) text += "besides   " + r.backend + ": " + r.reason + "\n";
   for (const Refusal& r : info.refused) text += "refused   " + r.backend + ": " + r.reason + "\n";
   return text;
 }

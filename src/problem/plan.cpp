@@ -7,6 +7,7 @@
 #include <new>
 #include <string_view>
 
+#include "problem/absent.h"
 #include "problem/normal.h"
 #include "problem/validate.h"
 #include "problem/words.h"
@@ -125,9 +126,11 @@ PlanOptions OptionsFor(const Candidate& candidate, const PlanOptions& options) {
 }
 
 std::span<const Candidate> Candidates() {
+  static const Absent kCuda("cuda", "this build has no CUDA kernels");
   static const Candidate kCandidates[] = {
       {&CpuBackend(), true, true},
       {&ReferenceBackend(), false, false},
+      {&kCuda, true, false},  // last, so that a plan does not ask it
   };
   return kCandidates;
 }

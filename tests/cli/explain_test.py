@@ -7,7 +7,7 @@ from program import REFUSED, ProgramTest, heed, main
 PLAN_KEYS = {"status", "problem", "backend", "isa", "kernel", "threads", "tile_rows", "tile_keys", "block_rows",
              "block_keys", "items", "tiles_full", "tiles_edge", "tiles_empty", "visible_pairs", "flops", "dense_flops",
              "bytes_min", "bytes_moved", "bytes_standard", "peak_gflops", "seconds_at_peak", "workspace_bytes",
-             "workspace_formula", "refused"}
+             "workspace_formula", "besides", "refused"}
 
 
 class Info(ProgramTest):

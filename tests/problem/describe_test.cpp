@@ -54,7 +54,7 @@ TEST_F(Described, Lines) {
             "full, 13 % edge), 44 % skipped\n"
             "work      532 kFLOP of 1049 (causal); memory 49.2 kB read, 16.4 kB written; standard "
             "attention would move 197 kB\n"
-            "limit     workspace 1.23 MB: so much; 5.00 MB between the caches\n"
+            "limit     5.00 MB between the caches; workspace 1.23 MB = so much\n"
             "refused   exact: it has a reason\n");
 }
 
@@ -81,13 +81,14 @@ TEST_F(Described, Info) {
   EXPECT_EQ(info.bytes_standard, info.bytes_min + 4 * 4 * 2 * 64 * 64);
   EXPECT_EQ(info.workspace_bytes, 77);
   EXPECT_EQ(info.workspace_formula, "so much");
-  ASSERT_EQ(info.refused.size(), 1u);
-  EXPECT_EQ(info.refused[0].backend, "exact");
-  EXPECT_EQ(info.refused[0].reason, "would serve this if asked by name");
+  EXPECT_TRUE(info.refused.empty());
+  ASSERT_EQ(info.besides.size(), 1u);
+  EXPECT_EQ(info.besides[0].backend, "exact");
+  EXPECT_EQ(info.besides[0].reason, "would serve this if asked by name");
 }
 
 TEST_F(Described, OtherBackends) {
-  EXPECT_EQ(Line(Make(Causal(), {.backend = "exact"}), "refused"), "fast: would serve this, too");
+  EXPECT_EQ(Line(Make(Causal(), {.backend = "exact"}), "besides"), "fast: would serve this, too");
   fast.refusal = "it cannot";
   EXPECT_EQ(Line(Make(Causal(), {.backend = "exact"}), "refused"), "fast: it cannot");
 }
@@ -101,7 +102,7 @@ TEST_F(Described, OneAndMany) {
       "4 × 8 keys in blocks of 8 × 32; 1 item; 100 % of 1 tile computed (100 % full, 0 % edge)");
   EXPECT_EQ(Line(Make(one), "work"),
             "4 FLOP; memory 12 B read, 4 B written; standard attention would move 32 B");
-  EXPECT_EQ(Line(Make(one), "limit"), "workspace 0 B: so much; 5.00 MB between the caches");
+  EXPECT_EQ(Line(Make(one), "limit"), "5.00 MB between the caches; workspace 0 B = so much");
 }
 
 TEST_F(Described, Nothing) {

@@ -213,11 +213,14 @@ TEST(OneShot, ChecksBuffersBeforeAnythingIsWritten) {
 
 TEST(Backends, AreNamed) {
   const std::vector<BackendInfo> all = Backends();
-  ASSERT_EQ(all.size(), 2u);
+  ASSERT_EQ(all.size(), 3u);
   EXPECT_EQ(all[0].name, "cpu");
   EXPECT_FALSE(all[0].isas.empty());
   EXPECT_EQ(all[1].name, "reference");
   EXPECT_TRUE(all[1].available);
+  EXPECT_EQ(all[2].name, "cuda");
+  EXPECT_FALSE(all[2].available);
+  EXPECT_EQ(all[2].reason, "this build has no CUDA kernels");
 }
 
 TEST(Version, IsAVersion) {
