@@ -1,4 +1,5 @@
-// backend.h: the waist. What every backend, the reference included, looks like to the rest. Not here: any backend, any rule.
+// backend.h: the waist. What every backend, the reference included, looks like to the rest. Not
+// here: any backend, any rule.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +8,10 @@
 
 namespace heed {
 
-// What a backend settled for one Problem. The common part is named; what else it needs to know at Run it derives again.
+// What a backend settled for one Problem. The common part is named; what else it needs to know at
+// Run it derives again.
 struct Tuning {
-  int isa = -1;     // index into the backend's own table of instruction sets; -1 = it has none
+  int isa = -1;  // index into the backend's own table of instruction sets; -1 = it has none
   int threads = 1;
   std::int64_t tile_rows = 0, tile_keys = 0;    // score tile
   std::int64_t block_rows = 0, block_keys = 0;  // queries that share one pass over a block of keys
@@ -17,8 +19,8 @@ struct Tuning {
   std::int64_t workspace_bytes = 0;
 };
 
-// Problems that reach a backend are valid and normal (problem/normalize.h): every default is filled in.
-// All members are const and may be called from any thread at once; a backend has no state.
+// Problems that reach a backend are valid and normal (problem/normalize.h): every default is filled
+// in. All members are const and may be called from any thread at once; a backend has no state.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -31,8 +33,10 @@ class Backend {
   virtual Tuning Tune(const Problem& problem, const PlanOptions& options) const = 0;
   // Fills isa, kernel, bytes_moved, workspace_formula; the rest of PlanInfo is filled by plan.cpp.
   virtual void Describe(const Problem& problem, const Tuning& tuning, PlanInfo* info) const = 0;
-  // Only with buffers that CheckBuffers passed. Allocates nothing (the reference may), never throws.
-  virtual Status Run(const Problem& problem, const Tuning& tuning, const Buffers& buffers) const = 0;
+  // Only with buffers that CheckBuffers passed. Allocates nothing (the reference may), never
+  // throws.
+  virtual Status Run(const Problem& problem, const Tuning& tuning,
+                     const Buffers& buffers) const = 0;
 };
 
 const Backend& CpuBackend();        // src/cpu/cpu.cpp

@@ -1,4 +1,5 @@
-// heed/heed.h: exact attention in linear memory. Problem (what) -> Plan (how) -> Run on Buffers (where). The one header to include.
+// heed/heed.h: exact attention in linear memory. Problem (what) -> Plan (how) -> Run on Buffers
+// (where). The one header to include.
 #pragma once
 
 #include <cstddef>
@@ -21,68 +22,72 @@ namespace heed {
 /// "major.minor.patch".
 HEED_API const char* Version();
 
-// ------------------------------------------------------------------------------------------------ where
+// ---------------------------------------------------------------- where
 
-/// Scratch memory of one Run: any contiguous container of bytes, or a pointer and a size. Alignment: none asked for.
+/// Scratch memory of one Run: any contiguous container of bytes, or a pointer and a size.
+/// Alignment: none asked for.
 struct Workspace {
   void* data = nullptr;
   std::size_t bytes = 0;
   Workspace() = default;
   Workspace(void* d, std::size_t n) : data(d), bytes(n) {}
   template <class Container, class = decltype(std::declval<Container&>().data())>
-  Workspace(Container& c) : data(c.data()), bytes(c.size() * sizeof(*c.data())) {}  // NOLINT: implicit on purpose
+  Workspace(Container& c)
+      : data(c.data()), bytes(c.size() * sizeof(*c.data())) {}  // NOLINT: implicit on purpose
 };
 
-/// Pointers of one call, in the layouts that the Problem states; those that it does not ask for stay null.
-/// Host memory for the cpu and reference backends. Nothing here changes what is computed.
+/// Pointers of one call, in the layouts that the Problem states; those that it does not ask for
+/// stay null. Host memory for the cpu and reference backends. Nothing here changes what is
+/// computed.
 struct Buffers {
   const void* q = nullptr;
   const void* k = nullptr;
   const void* v = nullptr;
-  void* o = nullptr;              ///< backward: read
-  float* lse = nullptr;           ///< (B,Hq,Sq), ragged (Hq,T); backward: read
-  void* probs = nullptr;          ///< (B,Hq,Sq,Sk)
+  void* o = nullptr;      ///< backward: read
+  float* lse = nullptr;   ///< (B,Hq,Sq), ragged (Hq,T); backward: read
+  void* probs = nullptr;  ///< (B,Hq,Sq,Sk)
 
-  const float* alibi_slopes = nullptr;           ///< (Hq) or (B,Hq)
+  const float* alibi_slopes = nullptr;  ///< (Hq) or (B,Hq)
   const void* bias = nullptr;
   const std::uint8_t* mask = nullptr;
   const std::uint8_t* block_map = nullptr;
-  const float* sinks = nullptr;                  ///< (Hq)
-  const std::int32_t* key_lengths = nullptr;     ///< (B)
-  const std::int32_t* query_offsets = nullptr;   ///< (B)
-  const std::int32_t* cu_seqlens_q = nullptr;    ///< (B+1), ascending from 0 to total_q
-  const std::int32_t* cu_seqlens_k = nullptr;    ///< (B+1), ascending from 0 to total_k
+  const float* sinks = nullptr;                 ///< (Hq)
+  const std::int32_t* key_lengths = nullptr;    ///< (B)
+  const std::int32_t* query_offsets = nullptr;  ///< (B)
+  const std::int32_t* cu_seqlens_q = nullptr;   ///< (B+1), ascending from 0 to total_q
+  const std::int32_t* cu_seqlens_k = nullptr;   ///< (B+1), ascending from 0 to total_k
 
-  void* k_cache = nullptr;                       ///< read; rows are appended in place when new_len > 0
+  void* k_cache = nullptr;  ///< read; rows are appended in place when new_len > 0
   void* v_cache = nullptr;
   const void* k_new = nullptr;
   const void* v_new = nullptr;
-  const void* rotary_cos = nullptr;              ///< (rotary_rows, R/2), the tensors' dtype
+  const void* rotary_cos = nullptr;  ///< (rotary_rows, R/2), the tensors' dtype
   const void* rotary_sin = nullptr;
-  const std::int32_t* cache_seqlens = nullptr;   ///< (B), rows in use before the append
-  const std::int32_t* cache_batch_idx = nullptr; ///< (B)
-  const std::int32_t* cache_leftpad = nullptr;   ///< (B)
-  const std::int32_t* block_table = nullptr;     ///< (B, blocks)
+  const std::int32_t* cache_seqlens = nullptr;    ///< (B), rows in use before the append
+  const std::int32_t* cache_batch_idx = nullptr;  ///< (B)
+  const std::int32_t* cache_leftpad = nullptr;    ///< (B)
+  const std::int32_t* block_table = nullptr;      ///< (B, blocks)
 
   const void* dout = nullptr;
-  const float* dlse = nullptr;                   ///< (B,Hq,Sq)
+  const float* dlse = nullptr;  ///< (B,Hq,Sq)
   void* dq = nullptr;
   void* dk = nullptr;
   void* dv = nullptr;
   void* dbias = nullptr;
-  float* dsinks = nullptr;                       ///< (Hq)
+  float* dsinks = nullptr;  ///< (Hq)
 
   Workspace workspace;
-  void* stream = nullptr;                        ///< cudaStream_t, for device buffers
+  void* stream = nullptr;  ///< cudaStream_t, for device buffers
 };
 
-// ------------------------------------------------------------------------------------------------ how
+// ---------------------------------------------------------------- how
 
 /// What a caller may decide about a Plan. Defaults choose; a name forces.
 struct PlanOptions {
   std::string backend = "auto";  ///< "auto", "cpu", "reference"; auto never chooses the reference
-  std::string isa = "auto";      ///< of the cpu backend: "avx512bf16", "avx512", "avx2", "neon", "scalar"; the environment's HEED_ISA where this says auto
-  int threads = 0;               ///< 0 = as many as this process may use; results do not depend on it
+  std::string isa = "auto";      ///< of the cpu backend: "avx512bf16", "avx512", "avx2", "neon",
+                                 ///< "scalar"; the environment's HEED_ISA where this says auto
+  int threads = 0;  ///< 0 = as many as this process may use; results do not depend on it
 };
 
 /// What a backend says to a request that another one serves.
@@ -93,27 +98,30 @@ struct Refusal {
 
 /// The facts of a Plan, for people and programs. Counts are exact for what geometry decides.
 struct PlanInfo {
-  std::string backend;   ///< "cpu"
-  std::string isa;       ///< "avx512bf16"; empty where there is none
-  std::string kernel;    ///< "forward · f32 · fma": what runs
+  std::string backend;  ///< "cpu"
+  std::string isa;      ///< "avx512bf16"; empty where there is none
+  std::string kernel;   ///< "forward · f32 · fma": what runs
   int threads = 1;
-  std::int64_t tile_rows = 0, tile_keys = 0;    ///< the score tile: queries x keys
-  std::int64_t block_rows = 0, block_keys = 0;  ///< queries that share one pass over a block of keys
-  std::int64_t items = 0;                       ///< independent pieces of work
-  std::int64_t tiles_full = 0, tiles_edge = 0, tiles_empty = 0;  ///< over the whole batch, tile_rows x tile_keys each
-  double visible_pairs = 0;                     ///< (query, key) pairs that see each other, all heads
-  double flops = 0;        ///< of visible pairs: forward 2(D+Dv) each, backward 6D+4Dv
-  double dense_flops = 0;  ///< of all pairs
-  double bytes_min = 0;      ///< every input read once, every output written once
-  double bytes_moved = 0;    ///< what this plan moves between the last cache and the core's own: docs/performance.md
-  double bytes_standard = 0; ///< what the standard S x S way moves through memory
+  std::int64_t tile_rows = 0, tile_keys = 0;  ///< the score tile: queries x keys
+  /// Queries that share one pass over a block of keys, and that block.
+  std::int64_t block_rows = 0, block_keys = 0;
+  std::int64_t items = 0;  ///< independent pieces of work
+  /// Over the whole batch, tile_rows x tile_keys each.
+  std::int64_t tiles_full = 0, tiles_edge = 0, tiles_empty = 0;
+  double visible_pairs = 0;   ///< (query, key) pairs that see each other, all heads
+  double flops = 0;           ///< of visible pairs: forward 2(D+Dv) each, backward 6D+4Dv
+  double dense_flops = 0;     ///< of all pairs
+  double bytes_min = 0;       ///< every input read once, every output written once
+  double bytes_moved = 0;     ///< from the outer caches into the core's: docs/performance.md
+  double bytes_standard = 0;  ///< what the standard S x S way moves through memory
   std::int64_t workspace_bytes = 0;
   std::string workspace_formula;
   std::vector<Refusal> besides;  ///< backends that would serve this, too, and when
   std::vector<Refusal> refused;  ///< backends that would not, and why
 };
 
-/// How one Problem will be computed. Immutable, printable, reusable, shareable between threads; a cheap handle to copy.
+/// How one Problem will be computed. Immutable, printable, reusable, shareable between threads; a
+/// cheap handle to copy.
 class HEED_API Plan {
  public:
   struct Impl;
@@ -121,44 +129,50 @@ class HEED_API Plan {
   explicit Plan(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
   bool valid() const { return impl_ != nullptr; }
-  const Problem& problem() const;       ///< with every default filled in
+  const Problem& problem() const;  ///< with every default filled in
   const char* backend() const;
   std::int64_t workspace_bytes() const;
   PlanInfo Info() const;
-  std::string Describe() const;         ///< several lines: what `heed explain` prints
+  std::string Describe() const;  ///< several lines: what `heed explain` prints
 
  private:
   friend HEED_API Status Run(const Plan& plan, const Buffers& buffers);
   std::shared_ptr<const Impl> impl_;
 };
 
-/// Ok, or the first rule of docs/semantics.md that the problem breaks, in a sentence. Asks no backend.
+/// Ok, or the first rule of docs/semantics.md that the problem breaks, in a sentence. Asks no
+/// backend.
 HEED_API Status Validate(const Problem& problem);
 
-/// Validates, asks the backends, and settles how the problem is computed. If all refuse, the message lists every reason.
+/// Validates, asks the backends, and settles how the problem is computed. If all refuse, the
+/// message lists every reason.
 HEED_API Result<Plan> MakePlan(const Problem& problem, const PlanOptions& options = {});
 
-/// Computes. Allocates nothing (the reference does), prints nothing, never aborts; checks the buffers (and every index array in host memory)
-/// before anything is written. Concurrent Runs of one Plan need workspaces of their own.
+/// Computes. Allocates nothing (the reference does), prints nothing, never aborts; checks the
+/// buffers (and every index array in host memory) before anything is written. Concurrent Runs of
+/// one Plan need workspaces of their own.
 HEED_API Status Run(const Plan& plan, const Buffers& buffers);
 
-/// Plan, workspace and Run in one call. Uses buffers.workspace where it is large enough, else takes its own for the call.
-/// Whatever problem.op says, Forward computes the forward and Backward the backward: one Problem serves both.
-HEED_API Status Forward(const Problem& problem, const Buffers& buffers, const PlanOptions& options = {});
-HEED_API Status Backward(const Problem& problem, const Buffers& buffers, const PlanOptions& options = {});
+/// Plan, workspace and Run in one call. Uses buffers.workspace where it is large enough, else takes
+/// its own for the call. Whatever problem.op says, Forward computes the forward and Backward the
+/// backward: one Problem serves both.
+HEED_API Status Forward(const Problem& problem, const Buffers& buffers,
+                        const PlanOptions& options = {});
+HEED_API Status Backward(const Problem& problem, const Buffers& buffers,
+                         const PlanOptions& options = {});
 
-// ------------------------------------------------------------------------------------------------ what is here
+// ---------------------------------------------------------------- what is here
 
 struct IsaInfo {
   std::string name;
-  bool usable = false;       ///< this machine can run it
-  std::string reason;        ///< why not
+  bool usable = false;  ///< this machine can run it
+  std::string reason;   ///< why not
 };
 struct BackendInfo {
   std::string name;
   bool available = false;
-  std::string reason;        ///< why not
-  std::vector<IsaInfo> isas; ///< best first
+  std::string reason;         ///< why not
+  std::vector<IsaInfo> isas;  ///< best first
 };
 
 /// Backends of this build, in the order in which `auto` asks them.
@@ -167,14 +181,19 @@ HEED_API std::vector<BackendInfo> Backends();
 /// Threads that this process may use: affinity and cgroup limits respected.
 HEED_API int AvailableThreads();
 
-/// Runs body(ctx, first, last, worker) over [0, items) in claims; worker < threads, and no two bodies share one at a time.
-/// Must return only when all items are done. Must not throw.
-using ParallelFor = void (*)(void* host, std::int64_t items, int threads, void (*body)(void* ctx, std::int64_t first, std::int64_t last, int worker), void* ctx);
+/// Runs body(ctx, first, last, worker) over [0, items) in claims; worker < threads, and no two
+/// bodies share one at a time. Must return only when all items are done. Must not throw.
+using ParallelFor = void (*)(void* host, std::int64_t items, int threads,
+                             void (*body)(void* ctx, std::int64_t first, std::int64_t last,
+                                          int worker),
+                             void* ctx);
 
-/// Makes the cpu backend use a host program's threads; null puts heed's own pool back. `host` is handed through. Thread safe.
+/// Makes the cpu backend use a host program's threads; null puts heed's own pool back. `host` is
+/// handed through. Thread safe.
 HEED_API void SetParallelFor(ParallelFor parallel_for, void* host);
 
-/// The ISA whose kernels ran last on this thread, written from inside the kernel's own translation unit; "" if none. For tests.
+/// The ISA whose kernels ran last on this thread, written from inside the kernel's own translation
+/// unit; "" if none. For tests.
 HEED_API const char* LastIsa();
 
 }  // namespace heed

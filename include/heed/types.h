@@ -1,4 +1,5 @@
-// heed/types.h: the small values every part of the API speaks in (dtype, Status, Result). Not here: Problem, Plan.
+// heed/types.h: the small values every part of the API speaks in (dtype, Status, Result). Not here:
+// Problem, Plan.
 #pragma once
 
 #include <cstddef>
@@ -17,16 +18,11 @@ enum class DType : std::uint8_t {
 };
 
 /// Bytes of one element.
-constexpr std::int64_t SizeOf(DType t) {
-  return t == DType::kF64 ? 8 : t == DType::kF32 ? 4 : 2;
-}
+constexpr std::int64_t SizeOf(DType t) { return t == DType::kF64 ? 8 : t == DType::kF32 ? 4 : 2; }
 
 /// "f32", "bf16", "f16", "f64".
 constexpr const char* Name(DType t) {
-  return t == DType::kF32    ? "f32"
-         : t == DType::kBF16 ? "bf16"
-         : t == DType::kF16  ? "f16"
-                             : "f64";
+  return t == DType::kF32 ? "f32" : t == DType::kBF16 ? "bf16" : t == DType::kF16 ? "f16" : "f64";
 }
 
 /// Why a call did not happen. kOk is the only success.
@@ -34,7 +30,8 @@ enum class StatusCode : std::uint8_t {
   kOk,
   kInvalid,  ///< the request is wrong, whoever serves it: fix the arguments
   kRefused,  ///< the request is right, but the backend (or every backend) asked cannot serve it
-  kBuffers,  ///< the buffers do not fit the plan: null, overlapping, misaligned, workspace too small
+  kBuffers,  ///< the buffers do not fit the plan: null, overlapping, misaligned, workspace too
+             ///< small
   kDevice,   ///< the device failed
 };
 
@@ -58,7 +55,7 @@ class [[nodiscard]] Status {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                  // NOLINT: implicit on purpose
+  Result(T value) : value_(std::move(value)) {}                    // NOLINT: implicit on purpose
   Result(Status status) : status_(std::move(status)), value_() {}  // NOLINT: implicit on purpose
 
   bool ok() const { return status_.ok(); }

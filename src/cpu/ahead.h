@@ -6,9 +6,10 @@
 
 namespace heed::cpu::HEED_ISA {
 
-// The hardware's prefetchers start anew at each page, and rows of a strided tensor lie in pages of their own (32 heads, d = 64: 2 to 4 points); short sequences
-// change heads every few microseconds. 96 heads of 128 x 128 in f32 from memory ran at 74 % of the peak where one head in cache
-// runs at 92. A few tensors are walked line by line.
+// The hardware's prefetchers start anew at each page, and rows of a strided tensor lie in pages of
+// their own (32 heads, d = 64: 2 to 4 points); short sequences change heads every few microseconds.
+// 96 heads of 128 x 128 in f32 from memory ran at 74 % of the peak where one head in cache runs
+// at 92. A few tensors are walked line by line.
 class Ahead {
  public:
   void Clear() {

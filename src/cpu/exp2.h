@@ -9,7 +9,8 @@ namespace heed::cpu::HEED_ISA {
 // 2^f on [-1/2, 1/2], minimax in relative error among polynomials with p(0) = 1, so that 2^n is
 // exact for every integer n: one key gives o = v exactly, and rescaling by whole powers of two
 // loses nothing. Without that constraint the errors are 2.6e-6 and 7.5e-8.
-// The errors stated are the polynomial's; with f32 rounding they are 2.9e-6 and 1.7e-7 (scalar, which does not fuse: 1.9e-7).
+// The errors stated are the polynomial's; with f32 rounding they are 2.9e-6 and 1.7e-7 (scalar,
+// which does not fuse: 1.9e-7).
 template <int kDegree>
 struct Exp2Poly;
 template <>

@@ -11,11 +11,12 @@
 
 namespace heed::cpu::HEED_ISA {
 
-// The workspace of one thread. Sizes depend on the dims and the blocks, never on the sequence lengths.
+// The workspace of one thread. Sizes depend on the dims and the blocks, never on the sequence
+// lengths.
 //
 //   for each of `tiles` query tiles   rows | qt [units][kRows] | o [kRows][padded dv]
 //   for the block of keys             pt [key units][kRows]
-//                                     k [keys][k_step], v [key units][v_step], where they are packed
+//                                     where packed: k [keys][k_step], v [key units][v_step]
 //   for the score tile                scores [kKeys][kRows] | tail [kKeys][units]
 //                                     factor, first, last [kRows]
 template <class F>
@@ -88,8 +89,8 @@ class Forward {
     return static_cast<const T*>(p) + b * steps.batch + h * steps.head;
   }
 
-  // Lines that will be read after the block of keys at k0, to be asked for while it is computed: the next block or, behind the
-  // last one, the queries and the first block of the group that follows `next_`.
+  // Lines that will be read after the block of keys at k0, to be asked for while it is computed:
+  // the next block or, behind the last one, the queries and the first block of the group at next_.
   void LookAhead(std::int64_t k0, std::int64_t last, int tiles) {
     ahead_.Clear();
     const std::int64_t looks = tiles * heed::Max(c_.blocks.keys / (kStride * kKeys), 1);
@@ -136,7 +137,7 @@ class Forward {
       keys_last = heed::Max(keys_last, rows.last[kRows - 1]);
     }
     Sweep(0, count, keys_first, keys_last);
-    // p may reach 2^60 before it is divided, and the largest v times that is infinite. Such tiles go a second time.
+    // p may reach 2^60 before it is divided, and a large v times that is infinite: once more then.
     for (int t = 0; t < count; t++)
       if (HEED_UNLIKELY(w_.rows[t].odd)) {
         Restart(w_.rows[t]);
@@ -144,8 +145,8 @@ class Forward {
       }
   }
 
-  // Tiles [from, to) against keys [first, last), block by block. Blocks start at multiples of their size, whoever looks: m and so
-  // the bits depend on where a block ends.
+  // Tiles [from, to) against keys [first, last), block by block. Blocks start at multiples of their
+  // size, whoever looks: m and so the bits depend on where a block ends.
   void Sweep(int from, int to, std::int64_t first, std::int64_t last) {
     for (std::int64_t k0 = first - first % c_.blocks.keys; k0 < last; k0 += c_.blocks.keys) {
       const int keys = static_cast<int>(Min(c_.blocks.keys, vis_.sk - k0));
@@ -158,7 +159,8 @@ class Forward {
     }
   }
 
-  // Some result of this tile is not finite. With m = lse every p is at most 1, so that only what is infinite in v, or NaN, stays so.
+  // Some result of this tile is not finite. With m = lse every p is at most 1, and only what comes
+  // from an infinite v or a NaN stays so.
   static void Restart(RowState& rows) {
     for (int lane = 0; lane < kRows; lane += W) {
       const V m = Load(rows.m + lane), l = Load(rows.l + lane);

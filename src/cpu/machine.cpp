@@ -61,7 +61,8 @@ double Quota(const std::string& group) {  // of a version 2 control group
              : INFINITY;
 }
 
-// Processors' worth of time that the control groups grant, this process's own and those above it; infinity where none limits.
+// Processors' worth of time that the control groups grant, this process's own and those above it;
+// infinity where none limits.
 double CgroupLimit() {
   char line[4096] = "";
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen("/proc/self/cgroup", "re"),

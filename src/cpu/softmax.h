@@ -76,7 +76,8 @@ HEED_INLINE void StoreProbs(typename X::U* pt, V p0, V p1, [[maybe_unused]] V& r
 template <class X, int kCount>
 HEED_NOINLINE int FastTiles(const ScoreArgs<X>& a, int tiles, RowState& rows) {
   constexpr int kDegree = X::kDot ? 4 : 5;
-  // Where constants of the exponential need registers, a loop around the tile would keep them there and spill the tile.
+  // Where constants of the exponential need registers, a loop around the tile would keep them there
+  // and spill the tile.
   if constexpr (!kTileRuns) tiles = 1;
   const typename X::U* k = a.k;
   typename X::U* pt = a.pt + a.key / X::kPair * kRows + a.at * W;

@@ -1,4 +1,5 @@
-// absent.h: the place of a backend that this build does not have: it refuses everything, in a sentence. Not here: any backend.
+// absent.h: the place of a backend that this build does not have: it refuses everything, in a
+// sentence. Not here: any backend.
 #pragma once
 
 #include "backend.h"
