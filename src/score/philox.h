@@ -72,7 +72,10 @@ HEED_PHILOX_FN constexpr unsigned KeepFour(const Dropout& d, std::int64_t bh, st
                                     static_cast<std::uint32_t>(bh), d.counter3()}},
                                   d.key0(), d.key1());
   unsigned keep = 0;
-  for (int w = 0; w < 4; w++) keep |= (words.word[w] >= d.threshold ? 1u : 0u) << w;
+  for (int w = 0; w < 4; w++) {
+    // Not as one expression: gcc 12's undefined-behaviour sanitizer then checks an index of its own.
+    if (words.word[w] >= d.threshold) keep |= 1u << w;
+  }
   return keep;
 }
 
