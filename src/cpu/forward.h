@@ -94,8 +94,10 @@ class Forward {
   void LookAhead(std::int64_t k0, std::int64_t last, int tiles) {
     ahead_.Clear();
     const std::int64_t looks = tiles * heed::Max(c_.blocks.keys / (kStride * kKeys), 1);
+    // Keys and values that were walked before and take half the L2 at most are still there.
+    const bool warm = vis_.sk * (c_.dim + c_.dim_v) * kBytes <= 1 << 19;
     if (k0 + c_.blocks.keys < last) {
-      AheadOfKeys(k_, v_, k0 + c_.blocks.keys, last);
+      if (!(warm && k_ == walked_)) AheadOfKeys(k_, v_, k0 + c_.blocks.keys, last);
     } else if (next_ < c_.schedule.items()) {
       const Item item = c_.schedule.At(next_);
       const std::int64_t hk = item.h / c_.group, first = Band(vis_, item.rows.first).first;
@@ -103,8 +105,8 @@ class Forward {
       const std::int64_t rows = Min(vis_.sq - item.rows.first, c_.blocks.tiles * kRows);
       ahead_.Add(q + item.rows.first * c_.q_steps.row, rows, c_.q_steps.row * kBytes,
                  c_.dim * kBytes);
-      AheadOfKeys(Head<E>(c_.k, c_.k_steps, item.b, hk), Head<E>(c_.v, c_.v_steps, item.b, hk),
-                  first, vis_.sk);
+      const E* const k = Head<E>(c_.k, c_.k_steps, item.b, hk);
+      if (!(warm && k == k_)) AheadOfKeys(k, Head<E>(c_.v, c_.v_steps, item.b, hk), first, vis_.sk);
     }
     touch_ = CeilDiv(ahead_.lines(), looks);
   }
@@ -137,6 +139,7 @@ class Forward {
       keys_last = heed::Max(keys_last, rows.last[kRows - 1]);
     }
     Sweep(0, count, keys_first, keys_last);
+    walked_ = k_;
     // p may reach 2^60 before it is divided, and a large v times that is infinite: once more then.
     for (int t = 0; t < count; t++)
       if (HEED_UNLIKELY(w_.rows[t].odd)) {
@@ -401,7 +404,7 @@ class Forward {
     }
   }
 
-  static constexpr int kStride = 8;  // score tiles between two looks ahead
+  static constexpr int kStride = 64 / kKeys;  // score tiles between two looks ahead
   const ForwardCall& c_;
   Ahead ahead_;
   std::int64_t touch_ = 0, next_ = 0;
@@ -409,7 +412,8 @@ class Forward {
   float q_factor_, s_factor_;
   // Of the current head.
   const E *q_, *k_, *v_;
-  std::int64_t o_;  // elements
+  const E* walked_ = nullptr;  // keys of the group before
+  std::int64_t o_;             // elements
   float* lse_;
   Visibility vis_;
   std::int64_t rows_at_[kMaxTiles];

@@ -82,7 +82,7 @@ class Pool {
 
   // Guided claims: large ones first, single items at the end, so that the tail is short.
   void Work(int id) {
-    const std::int64_t share = 3 * static_cast<std::int64_t>(threads_);
+    const std::int64_t share = 2 * static_cast<std::int64_t>(threads_);
     std::int64_t at = next_.load(std::memory_order_relaxed);
     for (;;) {
       std::int64_t n;
