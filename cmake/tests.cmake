@@ -11,7 +11,7 @@ if(EXISTS ${HEED_GTEST_SOURCE}/googletest/src/gtest-all.cc)
   target_include_directories(heed_gtest SYSTEM
     PUBLIC ${HEED_GTEST_SOURCE}/googletest/include ${HEED_GTEST_SOURCE}/googlemock/include
     PRIVATE ${HEED_GTEST_SOURCE}/googletest ${HEED_GTEST_SOURCE}/googlemock)
-  target_compile_options(heed_gtest PRIVATE -w $<$<CONFIG:Release>:-O1>)
+  target_compile_options(heed_gtest PRIVATE -w $<$<CONFIG:Release>:-O1> ${HEED_SANITIZED_O0})
   find_package(Threads REQUIRED)
   target_link_libraries(heed_gtest PUBLIC Threads::Threads)
 else()
