@@ -5,6 +5,7 @@
 #include <string>
 
 #include "backend.h"
+#include "cpu/cpu_call.h"
 #include "cpu/kernels.h"
 #include "cpu/machine.h"
 #include "cpu/threads.h"
@@ -69,18 +70,6 @@ const char* WhyNot(const Problem& p) {
   const Row rows[] = {
       {p.op == Op::kBackward, "it computes no gradients yet"},
       {p.dtype == DType::kF64, "dtype is f64; it computes in f32 from f32, bf16 or f16"},
-      {p.cache.given, "it reads no key/value cache yet"},
-      {p.ragged, "it takes no ragged batches (cu_seqlens) yet"},
-      {p.key_lengths, "it takes no key_lengths yet"},
-      {p.prefix > 0, "it knows no prefix yet"},
-      {p.softcap > 0, "it computes no softcap yet"},
-      {p.alibi != Alibi::kNone, "it adds no ALiBi yet"},
-      {p.bias.given, "it adds no bias yet"},
-      {p.mask.given, "it reads no mask yet"},
-      {p.block_map.given, "it reads no block_map yet"},
-      {p.sinks, "it knows no sinks yet"},
-      {p.dropout_p > 0, "it drops nothing out yet"},
-      {p.want_probs, "it returns no probabilities yet"},
       {p.q_len > INT32_MAX || p.k_len > INT32_MAX,
        "q_len and k_len of one sequence end at 2147483647 here"},
   };
@@ -92,20 +81,16 @@ const char* WhyNot(const Problem& p) {
 // Seconds of work of one thread, roughly: enough to tell 5 us from 40 us.
 double EstimateSeconds(const Problem& p) {
   const double half = p.window_right == 0 && p.q_len > 1 ? 0.5 : 1;
-  return half * static_cast<double>(p.batch * p.q_heads * p.q_len) * static_cast<double>(p.k_len) *
+  const double rows = static_cast<double>(p.ragged ? p.total_q : p.batch * p.q_len);
+  return half * rows * static_cast<double>(p.q_heads) * static_cast<double>(p.k_len) *
          static_cast<double>(2 * (p.dim + p.dim_v)) / 100e9;
 }
 constexpr double kAlone = 5e-6;  // below, a second thread costs more than it takes over
 constexpr double kWake = 40e-6;  // below, one that is asleep would come too late
 
-Steps StepsOf(const Strides& s) { return {s.batch, s.row, s.head}; }
-
-Visibility VisibilityOfAll(const Problem& p) {
+// The rule of an entry that is as long as any.
+Visibility LongestOf(const Problem& p) {
   return VisibilityOf(p, p.q_len, p.k_len, p.query_offset.value_or(0));
-}
-
-ForwardSchedule ScheduleOf(const Problem& p, const Kernels& kernels) {
-  return {p.batch, p.q_heads, p.q_len, kernels.tile_rows, LaterRowsSeeMore(VisibilityOfAll(p))};
 }
 
 class Cpu final : public Backend {
@@ -133,17 +118,17 @@ class Cpu final : public Backend {
     Tuning t;
     t.isa = FindIsa(options.isa, &unused);
     const Kernels& kernels = *kIsas[t.isa].kernels;
-    const Blocks blocks = BlocksOf(p, kernels);
+    const ForwardCall call = CallOf(p, kernels);
     t.tile_rows = kernels.tile_rows;
     t.tile_keys = kernels.tile_keys;
-    t.block_rows = static_cast<std::int64_t>(blocks.tiles) * kernels.tile_rows;
-    t.block_keys = blocks.keys;
-    t.items = ScheduleOf(p, kernels).items();
+    t.block_rows = static_cast<std::int64_t>(call.blocks.tiles) * kernels.tile_rows;
+    t.block_keys = call.blocks.keys;
+    t.items = p.ragged ? call.ragged.items() : call.dense.items();
     const int most = options.threads > 0           ? options.threads
                      : EstimateSeconds(p) < kAlone ? 1
                                                    : AvailableThreads();
     t.threads = static_cast<int>(Clamp(most, 1, Max(1, t.items)));
-    t.workspace_bytes = t.threads * PerThread(p, kernels, blocks) + kAlign - 1;
+    t.workspace_bytes = t.threads * PerThread(call, kernels) + kAlign - 1;
     return t;
   }
 
@@ -163,33 +148,29 @@ class Cpu final : public Backend {
   Status Run(const Problem& p, const Tuning& t, const Buffers& b) const override {
     const Kernels& kernels = *kIsas[t.isa].kernels;
     const char* ran = kernels.isa;
-    ForwardCall call;
-    call.q = b.q;
-    call.k = b.k;
-    call.v = b.v;
-    call.o = b.o;
-    call.lse = b.lse;
-    call.query_offsets = p.query_offsets ? b.query_offsets : nullptr;
-    call.q_steps = StepsOf(p.q_strides);
-    call.k_steps = StepsOf(p.k_strides);
-    call.v_steps = StepsOf(p.v_strides);
-    call.o_steps = StepsOf(p.o_strides);
-    call.q_heads = p.q_heads;
-    call.group = p.q_heads / p.k_heads;
-    call.dim = static_cast<int>(p.dim);
-    call.dim_v = static_cast<int>(p.dim_v);
-    call.dtype = p.dtype;
-    call.out_dtype = *p.out_dtype;
-    call.scale = *p.scale;
-    call.visibility = VisibilityOfAll(p);
-    call.schedule = ScheduleOf(p, kernels);
-    call.blocks = {static_cast<int>(t.block_rows / t.tile_rows), static_cast<int>(t.block_keys)};
+    ForwardCall call = CallOf(p, kernels);
+    SetPointers(p, b, &call);
     call.ran = &ran;
 
     const auto base = reinterpret_cast<std::uintptr_t>(b.workspace.data);
     char* const aligned = static_cast<char*>(b.workspace.data) + (kAlign - base % kAlign) % kAlign;
-    const std::int64_t each = PerThread(p, kernels, call.blocks);
-    Parallel({t.items, t.threads, call.blocks.tiles, EstimateSeconds(p) >= kWake},
+    const std::int64_t each = PerThread(call, kernels);
+    const bool wake = EstimateSeconds(p) >= kWake;
+    if (call.probs) {
+      const std::int64_t rows = p.batch * p.q_heads * p.q_len,
+                         bytes = p.k_len * SizeOf(*p.out_dtype);
+      Parallel({rows, t.threads, 1, wake}, [&](std::int64_t first, std::int64_t last, int) {
+        std::memset(static_cast<char*>(call.probs) + first * bytes, 0,
+                    static_cast<std::size_t>((last - first) * bytes));
+      });
+    }
+    if (call.cache.seqlens && call.cache.new_len > 0) {
+      const std::int64_t rows = p.batch * call.cache.new_len * p.k_heads;
+      Parallel({rows, t.threads, 8, wake}, [&](std::int64_t first, std::int64_t last, int) {
+        kernels.append(call, first, last);
+      });
+    }
+    Parallel({t.items, t.threads, call.blocks.tiles, wake},
              [&](std::int64_t first, std::int64_t last, int worker) {
                kernels.forward(call, first, last, aligned + worker * each);
              });
@@ -200,32 +181,30 @@ class Cpu final : public Backend {
  private:
   static constexpr std::int64_t kAlign = 64;
 
-  static Blocks BlocksOf(const Problem& p, const Kernels& kernels) {
-    return kernels.blocks(p.dtype, static_cast<int>(p.dim), static_cast<int>(p.dim_v), p.q_len,
-                          p.k_len);
-  }
-  static std::int64_t PerThread(const Problem& p, const Kernels& kernels, Blocks blocks) {
-    const std::int64_t n =
-        kernels.workspace(p.dtype, static_cast<int>(p.dim), static_cast<int>(p.dim_v), blocks);
+  static std::int64_t PerThread(const ForwardCall& call, const Kernels& kernels) {
+    const std::int64_t n = kernels.workspace(WorkShapeOf(call));
     return (n + kAlign - 1) / kAlign * kAlign;
   }
 
   // Every group of block rows reads the keys and values that it sees once; q and o move once
   // (docs/performance.md).
   static double BytesMoved(const Problem& p, const Tuning& t) {
-    const Visibility v = VisibilityOfAll(p);
+    const Visibility v = LongestOf(p);
+    const bool packed = Packed(p, *kIsas[t.isa].kernels);
+    const std::int64_t per_query = packed ? p.q_heads / p.k_heads : 1,
+                       heads = packed ? p.k_heads : p.q_heads;
     double keys = 0;
-    for (std::int64_t row = 0; row < p.q_len; row += t.block_rows) {
-      const std::int64_t first = Band(v, row).first,
-                         last = Band(v, Min(row + t.block_rows, p.q_len) - 1).last;
-      keys += static_cast<double>(Max(last - first, 0));
+    for (std::int64_t row = 0; row < p.q_len * per_query; row += t.block_rows) {
+      const std::int64_t last = Min(row + t.block_rows, p.q_len * per_query) - 1;
+      const Interval seen = {Band(v, row / per_query).first, Band(v, last / per_query).last};
+      keys += static_cast<double>(seen.size() + (seen.first > v.prefix ? PrefixKeys(v).last : 0));
     }
     const double in = static_cast<double>(SizeOf(p.dtype)),
                  out = static_cast<double>(SizeOf(*p.out_dtype));
-    const double rows = static_cast<double>(p.q_len), d = static_cast<double>(p.dim),
-                 dv = static_cast<double>(p.dim_v);
-    return static_cast<double>(p.batch * p.q_heads) *
-           (keys * (d + dv) * in + rows * d * in + rows * dv * out + (p.want_lse ? rows * 4 : 0));
+    const double d = static_cast<double>(p.dim), dv = static_cast<double>(p.dim_v);
+    const double rows = static_cast<double>((p.ragged ? p.total_q : p.batch * p.q_len) * p.q_heads);
+    return static_cast<double>(p.batch * heads) * keys * (d + dv) * in +
+           rows * (d * in + dv * out + (p.want_lse ? 4 : 0));
   }
 };
 

@@ -8,12 +8,20 @@
 #include "heed/types.h"
 #include "problem/schedule.h"
 #include "problem/visibility.h"
+#include "score/philox.h"
+#include "score/terms.h"
 
 namespace heed::cpu {
 
 // Strides of one tensor in elements.
 struct Steps {
   std::int64_t batch = 0, row = 0, head = 0;
+};
+
+// A tensor over (b, h, i, j); a stride of 0 repeats. data null: not given.
+struct Spread {
+  const void* data = nullptr;
+  std::int64_t batch = 0, head = 0, row = 0, col = 0;
 };
 
 // How a problem is cut into blocks. Depends on the entry's own sizes alone, and bits depend on keys
@@ -23,21 +31,71 @@ struct Blocks {
   int keys = 0;   // keys of a block, a multiple of the score tile's
 };
 
+// A key/value cache; seqlens null: there is none.
+struct CacheArrays {
+  const std::int32_t *seqlens = nullptr, *batch_idx = nullptr, *leftpad = nullptr;
+  const std::int32_t* table = nullptr;     // null: not paged
+  std::int64_t blocks = 0, page_rows = 0;  // columns of the table; rows of a page
+  std::int64_t new_len = 0;
+  const void *k_new = nullptr, *v_new = nullptr;
+  Steps k_new_steps, v_new_steps;
+  int rotary_dim = 0;         // 0: none
+  bool rotary_half = false;   // else interleaved
+  bool rotary_moves = false;  // query i stands at seqlens + i, else all at seqlens
+  const void *cos = nullptr, *sin = nullptr;
+};
+
 // One forward call as the kernels see it. Pointers are those of entry 0, head 0, row 0.
 struct ForwardCall {
-  const void *q = nullptr, *k = nullptr, *v = nullptr;
+  const void *q = nullptr, *k = nullptr, *v = nullptr;  // with a cache k and v are the cache's
   void* o = nullptr;
-  float* lse = nullptr;                         // (B, Hq, Sq) or null
-  const std::int32_t* query_offsets = nullptr;  // (B): the shifts, instead of visibility.shift
+  float* lse = nullptr;   // or null
+  void* probs = nullptr;  // or null; zeroed before
   Steps q_steps, k_steps, v_steps, o_steps;
+  std::int64_t lse_batch = 0, lse_head = 0;
   std::int64_t q_heads = 0, group = 1;  // query heads per kv head
+  std::int64_t q_len = 0, k_len = 0;    // of every entry, or the longest
   int dim = 0, dim_v = 0;
   DType dtype = DType::kF32, out_dtype = DType::kF32;
-  double scale = 1;
-  Visibility visibility;
-  ForwardSchedule schedule;
+
+  // The score.
+  Terms<float> terms;
+  const float* slopes = nullptr;  // of head h of entry b: slopes[b * slopes_batch + h]
+  std::int64_t slopes_batch = 0;
+  Spread bias;
+  bool bias_f32 = true;  // else the tensors' dtype
+  const float* sinks = nullptr;
+  bool drops = false;
+  Dropout dropout;
+  float keep_factor = 1;  // 1 / (1 - p)
+
+  // Who sees whom.
+  Visibility rule;           // without sizes; shift: where align does not depend on them
+  bool bottom_right = true;  // shift = Sk - Sq
+  const std::int32_t *key_lengths = nullptr, *query_offsets = nullptr;  // (B)
+  const std::int32_t *cu_seqlens_q = nullptr, *cu_seqlens_k = nullptr;  // (B + 1)
+  CacheArrays cache;
+  Spread mask, block_map;
+  std::int64_t block_rows = 1, block_cols = 1;
+
+  // How it is cut. `packed`: an item's rows are the queries of all heads of a group, row = query *
+  // group + head: they share one pass over the keys.
+  bool packed = false;
+  ForwardSchedule dense;
+  RaggedForwardSchedule ragged;  // where cu_seqlens_q is given
   Blocks blocks;
   const char** ran = nullptr;  // the kernel leaves its own name here
+
+  HEED_HD std::int64_t items() const { return cu_seqlens_q ? ragged.items() : dense.items(); }
+  HEED_HD Item At(std::int64_t n) const { return cu_seqlens_q ? ragged.At(n) : dense.At(n); }
+};
+
+// What decides the size of a thread's workspace, beside the instruction set.
+struct WorkShape {
+  DType dtype = DType::kF32;
+  int dim = 0, dim_v = 0;
+  Blocks blocks;
+  bool paged = false, rotary = false;
 };
 
 // One instruction set.
@@ -46,10 +104,12 @@ struct Kernels {
   bool native_bf16;  // bf16 inputs go through dot products of pairs; else they are widened while
                      // packing
   int tile_rows, tile_keys;
-  // The largest blocks that help for this dtype and these dims, not larger than the problem.
-  Blocks (*blocks)(DType dtype, int dim, int dim_v, std::int64_t q_len, std::int64_t k_len);
+  // The largest blocks that help for these dims, not larger than the problem.
+  Blocks (*blocks)(int dim, int dim_v, std::int64_t rows, std::int64_t k_len);
   // Bytes of workspace of one thread: a multiple of 64.
-  std::int64_t (*workspace)(DType dtype, int dim, int dim_v, Blocks blocks);
+  std::int64_t (*workspace)(const WorkShape& shape);
+  // Appends new rows [first, last), numbered over (entry, row, kv head), to the cache.
+  void (*append)(const ForwardCall& call, std::int64_t first, std::int64_t last);
   // Computes items [first, last) of the schedule. workspace: 64-byte aligned, this thread's own.
   void (*forward)(const ForwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
 };

@@ -51,12 +51,12 @@ constexpr int RoundUp(int n, int to) { return (n + to - 1) / to * to; }
 // 64 and 128).
 constexpr int PackedStep(int units) { return units % 128 ? units : units + 16; }
 
-// Q of one tile, transposed: qt[unit][kRows], `vectors` of its kVecs filled; rows beyond `rows`
-// repeat the last one. Floats are multiplied by `factor`; pairs stay as they are, since a factor
-// would cost them a rounding.
+// Q of one tile, transposed: qt[unit][kRows], `vectors` of its kVecs filled; q: the kRows rows.
+// Floats are multiplied by `factor`; pairs stay as they are, since a factor would cost them a
+// rounding.
 template <class F>
-HEED_NOINLINE void PackQ(const typename F::E* q, std::int64_t step, int rows, int vectors, int dim,
-                         float factor, typename F::X::U* qt) {
+HEED_NOINLINE void PackQ(const typename F::E* const* q, int vectors, int dim, float factor,
+                         typename F::X::U* qt) {
   constexpr int kPair = F::X::kPair;
   const int units = (dim + kPair - 1) / kPair;
   for (int v = 0; v < vectors; v++)
@@ -64,8 +64,7 @@ HEED_NOINLINE void PackQ(const typename F::E* q, std::int64_t step, int rows, in
       V r[W];
       const int n = dim - u * kPair;  // elements left, from this unit on
       for (int i = 0; i < W; i++) {
-        const int row = v * W + i < rows ? v * W + i : rows - 1;
-        const typename F::E* p = q + row * step + u * kPair;
+        const typename F::E* p = q[v * W + i] + u * kPair;
         if constexpr (F::X::kDot) {
           alignas(64) typename F::E t[W * kPair] = {};
           if (n < W * kPair) {
@@ -93,50 +92,49 @@ HEED_INLINE void WidenRow(const typename F::E* p, int n, float* out, int padded)
 
 // Whether K, V of a block must be packed, or are used where they lie.
 template <class F>
-constexpr bool PacksK(int dim) {
-  return F::X::kDot ? dim % 2 != 0 : sizeof(typename F::E) != 4;
+constexpr bool PacksK(int dim, bool paged) {
+  return paged || (F::X::kDot ? dim % 2 != 0 : sizeof(typename F::E) != 4);
 }
 template <class F>
-constexpr bool PacksV(int dim_v) {  // multiples of 256 floats: see PackedStep
-  return F::X::kDot || sizeof(typename F::E) != 4 || dim_v % W != 0 || dim_v % 256 == 0;
+constexpr bool PacksV(int dim_v, bool paged) {  // multiples of 256 floats: see PackedStep
+  return paged || F::X::kDot || sizeof(typename F::E) != 4 || dim_v % W != 0 || dim_v % 256 == 0;
 }
 
-// `rows` rows of K, PackedStep(units) units apart, then zeros up to a whole score tile.
+// `count` rows of K, PackedStep(units) units apart, then zeros up to a whole score tile.
 template <class F>
-HEED_NOINLINE void PackK(const typename F::E* k, std::int64_t step, int rows, int dim,
+HEED_NOINLINE void PackK(const typename F::E* const* rows, int count, int dim,
                          typename F::X::U* out) {
   constexpr int kPair = F::X::kPair;
   const int units = (dim + kPair - 1) / kPair, out_step = PackedStep(units);
-  for (int r = 0; r < RoundUp(rows, kKeys); r++, out += out_step) {
-    if (r >= rows) {
+  for (int r = 0; r < RoundUp(count, kKeys); r++, out += out_step) {
+    if (r >= count) {
       __builtin_memset(out, 0, static_cast<std::size_t>(units) * 4);
     } else if constexpr (F::X::kDot) {
       // The zero behind an odd row keeps the next element, which may be NaN, from meeting the zero
       // of Q.
       out[units - 1] = 0;
-      __builtin_memcpy(out, k + r * step, static_cast<std::size_t>(dim) * sizeof *k);
+      __builtin_memcpy(out, rows[r], static_cast<std::size_t>(dim) * sizeof *rows[r]);
     } else {
-      WidenRow<F>(k + r * step, dim, out, dim);
+      WidenRow<F>(rows[r], dim, out, dim);
     }
   }
 }
 
-// `rows` rows of V for AccumulateTile: floats, or rows zipped two by two into pairs (a last odd row
-// with zeros); columns padded with zeros to whole vectors.
+// `count` rows of V for AccumulateTile: floats, or rows zipped two by two into pairs (a last odd
+// row with zeros); columns padded with zeros to whole vectors.
 template <class F>
-HEED_NOINLINE void PackV(const typename F::E* v, std::int64_t step, int rows, int dim_v,
+HEED_NOINLINE void PackV(const typename F::E* const* rows, int count, int dim_v,
                          typename F::X::U* out) {
   const int padded = RoundUp(dim_v, W), out_step = PackedStep(padded);
   if constexpr (!F::X::kDot) {
-    for (int r = 0; r < rows; r++)
-      WidenRow<F>(v + r * step, dim_v, out + static_cast<std::int64_t>(r) * out_step, padded);
+    for (int r = 0; r < count; r++)
+      WidenRow<F>(rows[r], dim_v, out + static_cast<std::int64_t>(r) * out_step, padded);
   }
 #if defined(HEED_NATIVE_BF16)
   if constexpr (F::X::kDot) {
     alignas(64) static constexpr std::uint16_t kZeros[1024] = {};
-    for (int r = 0; r < rows; r += 2, out += out_step) {
-      const typename F::E* a = v + r * step;
-      const typename F::E* b = r + 1 < rows ? a + step : kZeros;
+    for (int r = 0; r < count; r += 2, out += out_step) {
+      const typename F::E *a = rows[r], *b = r + 1 < count ? rows[r + 1] : kZeros;
       int c = 0;
       for (; c + W <= dim_v; c += W) StoreP(out + c, ZipRows(a + c, b + c));
       if (c < dim_v) StoreP(out + c, ZipRowsN(a + c, b + c, dim_v - c));
@@ -147,13 +145,10 @@ HEED_NOINLINE void PackV(const typename F::E* v, std::int64_t step, int rows, in
 
 // Floats to the output's dtype.
 template <class F>
-HEED_NOINLINE void WriteRows(const float* from, std::int64_t from_step, int rows, int dim_v,
-                             typename F::E* out, std::int64_t step) {
-  for (int r = 0; r < rows; r++, from += from_step, out += step) {
-    int c = 0;
-    for (; c + W <= dim_v; c += W) F::Narrow(out + c, Load(from + c));
-    if (c < dim_v) F::NarrowN(out + c, Load(from + c), dim_v - c);
-  }
+HEED_INLINE void WriteRow(const float* from, int n, typename F::E* out) {
+  int c = 0;
+  for (; c + W <= n; c += W) F::Narrow(out + c, Load(from + c));
+  if (c < n) F::NarrowN(out + c, Load(from + c), n - c);
 }
 
 }  // namespace heed::cpu::HEED_ISA

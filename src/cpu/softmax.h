@@ -4,36 +4,12 @@
 #pragma once
 
 #include "cpu/exp2.h"
+#include "cpu/live.h"
+#include "cpu/rows.h"
+#include "cpu/staging.h"
 #include "cpu/tiles.h"
 
 namespace heed::cpu::HEED_ISA {
-
-// Row state of one query tile, in units of log2 (scores times log2(e)).
-//
-// m is not the running maximum but a *recent* one: p = 2^(s - m) may grow up to kSumLimit before m
-// is raised (lazy rescaling). p is f32 or bf16, both with 8 exponent bits, so that costs no
-// accuracy, and most tiles need no maximum at all. When m is raised it is by a whole number, so
-// that rescaling multiplies by a power of two and is exact.
-struct RowState {
-  float m[kRows];    // kUnset until the row has seen a score above -infinity
-  float l[kRows];    // sum of p; 0 until then, and at least 1/2 from then on
-  float lr[kRows];   // pairs only: the sum of p as rounded to bf16, by which o is divided: the
-                     // roundings of p cancel in it
-  float lr0[kRows];  // lr before the current block of keys
-  std::int32_t first[kRows],
-      last[kRows];  // keys [first, last) that the row sees; both never fall from row to row
-  int rows,
-      vectors;  // rows that exist, vectors that hold them; the lanes beyond repeat the last row
-  unsigned settled;  // bit v: every lane of vector v has seen something, so that the fast tile may
-                     // take it
-  bool begun;        // o holds the sum of earlier blocks
-  bool odd;          // some result is not finite
-  bool final;        // second pass: m is the row's lse and stays: no sum exceeds the largest |v|
-};
-inline constexpr float kUnset = -1e30f;
-inline constexpr float kSumLimit = 0x1p60f,
-                       kGrowth =
-                           60.f;  // a row sum beyond it, infinity and NaN go to the general tile
 
 // What a score tile works on: keys [key, key + kKeys) of a block, vectors [at, at + kCount) of a
 // query tile.
@@ -45,13 +21,23 @@ struct ScoreArgs {
   const typename X::U* qt;  // of vector 0
   typename X::U* pt;        // [units of keys][kRows], of the block's first key
   int key;                  // within the block
-  int from;      // first key of the block that this tile's P holds (earlier rows are not written)
-  int at;        // first vector
-  float factor;  // pairs: scale * log2(e); floats carry it in qt
-  const float *first, *last;  // edges only: the rows' visible keys, within the block
-  float* scores;              // [kKeys][kRows] scratch, L1
-  float* o;                   // [kRows][o_step] sums of earlier blocks
+  int at;                   // first vector
+  float factor;             // pairs: what the product is multiplied by; floats carry it in qt
+  float* scores;            // [kKeys][kRows] scratch, L1
+  float* o;                 // [kRows][o_step] sums of earlier blocks
   int o_step;
+
+  // The general tile alone.
+  Columns before;             // columns of the block whose P is written
+  const Live* live;           // edges: what the mask knows
+  const float *first, *last;  // edges: the rows' visible keys, within the block
+  const ForwardCall* call;
+  float outer;  // with terms: log2(e)
+  const RowFacts* facts;
+  const float* bias;  // [kKeys][bias_step], all kRows rows; readable even without a bias
+  int bias_step;
+  std::int64_t j;   // the tile's first key, within the sequence
+  KeepMasks* keep;  // scratch
 };
 
 // Probabilities of two keys (r, r + 1) and one vector, as P is laid out: floats row by row, pairs
@@ -128,49 +114,77 @@ HEED_NOINLINE void Rescale(const ScoreArgs<X>& a, RowState& rows, int v, V raise
           float* const o = a.o + (lane + q) * a.o_step + c;
           Store(o, Mul(Load(o), Set(f[q])));
         }
-  typename X::U* p = a.pt + a.from / X::kPair * kRows + lane;
   [[maybe_unused]] V sum = Zero();
-  for (int key = a.from; key < a.key; key += X::kPair, p += kRows) {
-    if constexpr (X::kDot) {
+  for (Columns left = a.before; left; left &= left - 1) {
+    typename X::U* p = a.pt + __builtin_ctzll(left) * kKeys / X::kPair * kRows + lane;
+    for (int r = 0; r < kKeys; r += X::kPair, p += kRows) {
+      if constexpr (X::kDot) {
 #if defined(HEED_NATIVE_BF16)
-      const VP x = LoadP(p);
-      const VP y = PackP(Mul(LowP(x), factor), Mul(HighP(x), factor));
-      StoreP(p, y);
-      sum = Dot(y, SetP(0x3f803f80), sum);
+        const VP x = LoadP(p);
+        const VP y = PackP(Mul(LowP(x), factor), Mul(HighP(x), factor));
+        StoreP(p, y);
+        sum = Dot(y, SetP(0x3f803f80), sum);
 #endif
-    } else {
-      Store(p, Mul(Load(p), factor));
+      } else {
+        Store(p, Mul(Load(p), factor));
+      }
     }
   }
-  if constexpr (X::kDot) {  // the sum of what P now holds, not a scaled sum of what it held
-    Store(rows.lr0 + lane, Mul(Load(rows.lr0 + lane), factor));
-    Store(rows.lr + lane, Add(Load(rows.lr0 + lane), sum));
+  if constexpr (X::kDot) {
+    if (a.call->drops) {  // P lacks what was dropped; powers of two keep the sum as it was
+      Store(rows.lr + lane, Mul(Load(rows.lr + lane), factor));
+      Store(rows.lr0 + lane, Mul(Load(rows.lr0 + lane), factor));
+    } else {  // the sum of what P now holds, not a scaled sum of what it held
+      Store(rows.lr0 + lane, Mul(Load(rows.lr0 + lane), factor));
+      Store(rows.lr + lane, Add(Load(rows.lr0 + lane), sum));
+    }
   }
+}
+
+// Which of kKeys keys from a.key on the lanes of vector `lane` / W see; at an edge alone.
+template <class X>
+HEED_INLINE M Visible(const ScoreArgs<X>& a, int lane, int r, V first, V last) {
+  const V key = Set(static_cast<float>(a.key + r));
+  M seen = Or(And(Le(first, key), Lt(key, last)), Lt(key, Set(static_cast<float>(a.live->prefix))));
+  if (a.live->masked) seen = And(seen, Bit(a.live->bits[a.key / 32] + lane, a.key % 32 + r));
+  return seen;
 }
 
 // Final scores of kKeys keys and vector v of the tile in place: units of log2, -infinity where not
 // seen. Then m: set by the row's first score, raised when outgrown by 2^kGrowth.
 template <class X>
 HEED_INLINE void Settle(const ScoreArgs<X>& a, RowState& rows, int v, bool edge) {
+  using L = BundleLanes;
   const int lane = (a.at + v) * W;
-  const V hidden = Set(-__builtin_inff());
-  V s[kKeys], top = hidden;
+  const V hidden = Set(kHidden);
+  V top = hidden;
+  Bundle s;
   HEED_UNROLL for (int r = 0; r < kKeys; r++) {
-    s[r] = Load(a.scores + r * kRows + v * W);
+    s.v[r] = Load(a.scores + r * kRows + v * W);
     // Rounded here and not fused with the subtraction of m, so that s - m is exactly 0 at the
     // maximum, however large it is.
-    if (X::kDot) s[r] = Mul(s[r], Set(a.factor));
+    if (X::kDot) s.v[r] = Mul(s.v[r], Set(a.factor));
+  }
+  const Terms<float>& terms = a.call->terms;
+  if (terms.any()) {
+    At<L> at;
+    at.slope = L::Same(Load(a.facts->slope + lane));
+    const V position = Load(a.facts->position + lane);
+    HEED_UNROLL for (int r = 0; r < kKeys; r++) {
+      at.distance.v[r] = Sub(position, Set(static_cast<float>(a.key + r)));
+      at.bias.v[r] = Load(a.bias + r * a.bias_step + lane);
+    }
+    s = Offset<L>(terms, Cap<L>(terms, s), at);
+    s = L::Mul(s, L::Const(a.outer));
   }
   if (edge) {
     const V first = Load(a.first + lane), last = Load(a.last + lane);
-    HEED_UNROLL for (int r = 0; r < kKeys; r++) {
-      const V key = Set(static_cast<float>(a.key + r));
-      s[r] = Select(And(Le(first, key), Lt(key, last)), s[r], hidden);
-    }
+    HEED_UNROLL for (int r = 0; r < kKeys; r++) s.v[r] =
+        Select(Visible<X>(a, lane, r, first, last), s.v[r], hidden);
   }
   HEED_UNROLL for (int r = 0; r < kKeys; r++) {
-    Store(a.scores + r * kRows + v * W, s[r]);
-    top = Max(top, s[r]);
+    Store(a.scores + r * kRows + v * W, s.v[r]);
+    top = Max(top, s.v[r]);
   }
   if (HEED_UNLIKELY(rows.final)) return;
   const V m = Load(rows.m + lane), l = Load(rows.l + lane);
@@ -189,17 +203,25 @@ HEED_INLINE void Settle(const ScoreArgs<X>& a, RowState& rows, int v, bool edge)
   Store(rows.m + lane, raised);
 }
 
-// Any tile. Always right: terms, edges, first scores of a row, an outgrown m, infinities and NaN.
+// The scores of any tile, final: terms, edges, and an m that fits them.
 template <class X, int kCount>
-HEED_NOINLINE void GeneralTile(const ScoreArgs<X>& a, RowState& rows, bool edge) {
-  constexpr int kDegree = X::kDot ? 4 : 5;
+HEED_INLINE void SettledScores(const ScoreArgs<X>& a, RowState& rows, bool edge) {
   {
     V s[kKeys][kCount];
     ScoreTile<X, kCount>(a.units, a.k, a.k_step, a.qt + a.at * W, s);
     HEED_UNROLL for (int r = 0; r < kKeys; r++) HEED_UNROLL for (int v = 0; v < kCount; v++)
         Store(a.scores + r * kRows + v * W, s[r][v]);
   }
+  if (a.call->drops) KeepTile<kCount>(a.call->dropout, a.facts->dropout, a.j, a.at, *a.keep);
   for (int v = 0; v < kCount; v++) Settle<X>(a, rows, v, edge);
+}
+
+// Any tile. Always right: terms, edges, first scores of a row, an outgrown m, infinities and NaN.
+template <class X, int kCount>
+HEED_NOINLINE void GeneralTile(const ScoreArgs<X>& a, RowState& rows, bool edge) {
+  constexpr int kDegree = X::kDot ? 4 : 5;
+  SettledScores<X, kCount>(a, rows, edge);
+  const bool drops = a.call->drops;
   for (int v = 0; v < kCount; v++) {
     const int lane = (a.at + v) * W;
     const V m = Load(rows.m + lane);
@@ -207,15 +229,40 @@ HEED_NOINLINE void GeneralTile(const ScoreArgs<X>& a, RowState& rows, bool edge)
     V sum = Zero(), rounded = Zero();  // the tile's own sum first: a third of the rounding error of
                                        // adding to the running one
     HEED_UNROLL for (int r = 0; r < kKeys; r += 2) {
-      const V p0 = Exp2OrZero<kDegree>(Sub(Load(a.scores + r * kRows + v * W), m));
-      const V p1 = Exp2OrZero<kDegree>(Sub(Load(a.scores + (r + 1) * kRows + v * W), m));
+      V p0 = Exp2OrZero<kDegree>(Sub(Load(a.scores + r * kRows + v * W), m));
+      V p1 = Exp2OrZero<kDegree>(Sub(Load(a.scores + (r + 1) * kRows + v * W), m));
       sum = Add(Add(sum, p0), p1);
-      StoreProbs<X>(pt + r / X::kPair * kRows, p0, p1, rounded);
+      typename X::U* const to = pt + r / X::kPair * kRows;
+      StoreProbs<X>(to, p0, p1, rounded);
+      if (drops) {  // what is dropped counts in the sums
+        V unused = Zero();
+        p0 = Select((*a.keep)[r][v], p0, Zero());
+        p1 = Select((*a.keep)[r + 1][v], p1, Zero());
+        StoreProbs<X>(to, p0, p1, unused);
+      }
     }
     const V l = Add(Load(rows.l + lane), sum);
     Store(rows.l + lane, l);
     if constexpr (X::kDot) Store(rows.lr + lane, Add(Load(rows.lr + lane), rounded));
     if (!Any(Le(l, Zero()))) rows.settled |= 1u << (a.at + v);
+  }
+}
+
+// Probabilities for those who asked for them: exp(s - lse) of one tile into a.scores, negative
+// where dropped; m is that of the finished rows. factor: of each row, 1 / l.
+template <class X, int kCount>
+HEED_NOINLINE void ProbabilityTile(const ScoreArgs<X>& a, RowState& rows, bool edge,
+                                   const float* factor) {
+  SettledScores<X, kCount>(a, rows, edge);
+  for (int v = 0; v < kCount; v++) {
+    const V m = Load(rows.m + (a.at + v) * W), f = Load(factor + (a.at + v) * W);
+    for (int r = 0; r < kKeys; r++) {
+      float* const at = a.scores + r * kRows + v * W;
+      const V s = Load(at), p = Mul(Exp2OrZero<5>(Sub(s, m)), f);
+      const M dropped =
+          a.call->drops ? AndNot((*a.keep)[r][v], Lt(Set(kHidden), s)) : Lt(Zero(), Zero());
+      Store(at, Select(dropped, Sub(Set(-0.f), p), p));
+    }
   }
 }
 

@@ -72,7 +72,13 @@ constexpr int AccumulateRows(int cols) {
   return rows;
 }
 
-// Lanes along d: out[r][:] = (from[r][:] + sum over units u of pt[u][r] * x[u][:]) * factor[r].
+// Units [first, first + units) of the reduced axis.
+struct Run {
+  int first, units;
+};
+
+// Lanes along d: out[r][:] = (from[r][:] + sum over the units u of all runs of pt[u][r] * x[u][:]) *
+// factor[r].
 //
 //   pt      [units][kRows]  probabilities, transposed
 //   x       [units][..]     rows x_step units apart
@@ -81,7 +87,8 @@ constexpr int AccumulateRows(int cols) {
 //   rows    how many of the AccumulateRows(kCols) are written; the others are computed from what pt
 //           holds and thrown away
 struct AccumulateArgs {
-  int units;
+  const Run* runs;
+  int count;
   const void* pt;
   const void* x;
   std::int64_t x_step;
@@ -105,18 +112,20 @@ HEED_NOINLINE bool AccumulateTile(const AccumulateArgs& a) {
     HEED_UNROLL for (int r = 0; r < kCount; r++) HEED_UNROLL for (int v = 0; v < kCols; v++)
         acc[r][v] = Zero();
   }
-  const U* pt = static_cast<const U*>(a.pt);
-  const U* x = static_cast<const U*>(a.x);
-  HEED_UNROLL_2
-  for (int u = 0; u < a.units; u++) {
-    decltype(X::Ld(x)) xs[kCols];
-    HEED_UNROLL for (int v = 0; v < kCols; v++) xs[v] = X::Ld(x + v * W);
-    x += a.x_step;
-    HEED_UNROLL for (int r = 0; r < kCount; r++) {
-      const auto b = X::Broadcast(pt + r);
-      HEED_UNROLL for (int v = 0; v < kCols; v++) acc[r][v] = X::Mac(b, xs[v], acc[r][v]);
+  for (const Run *run = a.runs, *end = run + a.count; run != end; run++) {
+    const U* pt = static_cast<const U*>(a.pt) + static_cast<std::int64_t>(run->first) * kRows;
+    const U* x = static_cast<const U*>(a.x) + run->first * a.x_step;
+    HEED_UNROLL_2
+    for (int u = 0; u < run->units; u++) {
+      decltype(X::Ld(x)) xs[kCols];
+      HEED_UNROLL for (int v = 0; v < kCols; v++) xs[v] = X::Ld(x + v * W);
+      x += a.x_step;
+      HEED_UNROLL for (int r = 0; r < kCount; r++) {
+        const auto b = X::Broadcast(pt + r);
+        HEED_UNROLL for (int v = 0; v < kCols; v++) acc[r][v] = X::Mac(b, xs[v], acc[r][v]);
+      }
+      pt += kRows;
     }
-    pt += kRows;
   }
   V odd[kCols];  // become NaN
   HEED_UNROLL for (int v = 0; v < kCols; v++) odd[v] = Zero();

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "cache_model.h"
+#include "cpu/cpu_call.h"
 #include "cpu/kernels.h"
 #include "heed/heed.h"
 #include "problem/normal.h"
@@ -50,46 +51,35 @@ Sizes SizesOf(const Problem& p) {
           Bytes(rows * dv, *p.out_dtype)};
 }
 
+std::int64_t WorkspaceOf(const Problem& p, Blocks blocks) {
+  return kKernels.workspace({.dtype = p.dtype,
+                             .dim = static_cast<int>(p.dim),
+                             .dim_v = static_cast<int>(p.dim_v),
+                             .blocks = blocks});
+}
+
 // What must be at hand: the workspace; the keys and values of one block beside those of the next,
 // which come in while the last ones are not yet the oldest; the rows of q and o that pass by.
 std::size_t WorkingSet(const Problem& p, Blocks blocks) {
   const std::int64_t keys = blocks.keys * (p.dim + p.dim_v) * SizeOf(p.dtype),
                      rows = blocks.tiles * kKernels.tile_rows *
                             (p.dim * SizeOf(p.dtype) + p.dim_v * SizeOf(*p.out_dtype));
-  return static_cast<std::size_t>(
-      kKernels.workspace(p.dtype, static_cast<int>(p.dim), static_cast<int>(p.dim_v), blocks) +
-      2 * keys + rows + 1024);
+  return static_cast<std::size_t>(WorkspaceOf(p, blocks) + 2 * keys + rows + 1024);
 }
 
 // Runs a normalised problem through a cache of `cache` bytes. All tensors are zero: nothing here
 // depends on values.
 std::unique_ptr<CacheModel> Count(const Problem& p, Blocks blocks, std::size_t cache) {
   const Sizes sizes = SizesOf(p);
-  const auto workspace = static_cast<std::size_t>(
-      kKernels.workspace(p.dtype, static_cast<int>(p.dim), static_cast<int>(p.dim_v), blocks));
+  const auto workspace = static_cast<std::size_t>(WorkspaceOf(p, blocks));
   auto run = std::make_unique<CacheModel>(sizes.q + sizes.k + sizes.v + sizes.o + workspace + 4096);
   const char* ran = nullptr;
-  ForwardCall call;
+  ForwardCall call = CallOf(p, kKernels);
   call.q = run->Take("q", sizes.q);
   call.k = run->Take("k", sizes.k);
   call.v = run->Take("v", sizes.v);
   call.o = run->Take("o", sizes.o);
   void* const work = run->Take("workspace", workspace);
-  const auto steps = [](const Strides& s) { return Steps{s.batch, s.row, s.head}; };
-  call.q_steps = steps(p.q_strides);
-  call.k_steps = steps(p.k_strides);
-  call.v_steps = steps(p.v_strides);
-  call.o_steps = steps(p.o_strides);
-  call.q_heads = p.q_heads;
-  call.group = p.q_heads / p.k_heads;
-  call.dim = static_cast<int>(p.dim);
-  call.dim_v = static_cast<int>(p.dim_v);
-  call.dtype = p.dtype;
-  call.out_dtype = *p.out_dtype;
-  call.scale = *p.scale;
-  call.visibility = VisibilityOf(p, p.q_len, p.k_len, 0);
-  call.schedule = {p.batch, p.q_heads, p.q_len, kKernels.tile_rows,
-                   LaterRowsSeeMore(call.visibility)};
   call.blocks = blocks;
   call.ran = &ran;
   run->Start(cache);
@@ -98,7 +88,7 @@ std::unique_ptr<CacheModel> Count(const Problem& p, Blocks blocks, std::size_t c
   run->Access(work, workspace, true);
   run->Forget("workspace");
   model = run.get();
-  kKernels.forward(call, 0, call.schedule.items(), work);
+  kKernels.forward(call, 0, call.items(), work);
   model = nullptr;
   run->Forget("workspace");  // what it holds at the end is nobody's
   run->Flush();

@@ -52,14 +52,6 @@ std::vector<Where> On(const std::string& backend) {
   return all;
 }
 
-// What every engine serves: no score term, no mask, one length per batch.
-bool IsDense(const Problem& p) {
-  return !p.ragged && !p.cache.given && !p.key_lengths && !p.bias.given && !p.mask.given &&
-         !p.block_map.given && !p.sinks && p.alibi == Alibi::kNone && p.softcap == 0 &&
-         p.dropout_p == 0 && p.window_left < 0 && p.window_right < 0 && p.prefix == 0 &&
-         p.chunk == 0 && !p.query_offsets;
-}
-
 class OnReference : public testing::TestWithParam<Where> {};
 
 TEST_P(OnReference, PassesForwardAndBackward) {
@@ -72,19 +64,12 @@ TEST_P(OnReference, PassesForwardAndBackward) {
 
 class OnCpu : public testing::TestWithParam<Where> {};
 
-TEST_P(OnCpu, PassesOrIsRefusedWithAReason) {
+TEST_P(OnCpu, PassesForward) {
   const Result<CaseFile> file = ReadCase(GetParam().path, GetParam().dtype);
   ASSERT_TRUE(file.ok()) << file.status().message();
   const CaseResult forward = RunCase(*file, OptionsFor(GetParam(), false));
-  EXPECT_NE(forward.status, CaseStatus::kFail) << forward.reason;
-  if (IsDense(file->problem)) {
-    EXPECT_EQ(forward.status, CaseStatus::kPass) << forward.reason;
-  }
-  if (forward.status == CaseStatus::kRefused) {
-    EXPECT_FALSE(forward.reason.empty());
-  } else {
-    EXPECT_EQ(LastIsa(), GetParam().isa);
-  }
+  EXPECT_EQ(forward.status, CaseStatus::kPass) << forward.reason;
+  EXPECT_EQ(LastIsa(), GetParam().isa);
   const CaseResult backward = RunCase(*file, OptionsFor(GetParam(), true));
   EXPECT_NE(backward.status, CaseStatus::kFail) << backward.reason;
   EXPECT_TRUE(backward.status == CaseStatus::kPass || !backward.reason.empty());
@@ -93,15 +78,9 @@ TEST_P(OnCpu, PassesOrIsRefusedWithAReason) {
 INSTANTIATE_TEST_SUITE_P(Conformance, OnReference, testing::ValuesIn(On("reference")), NameOf);
 INSTANTIATE_TEST_SUITE_P(Conformance, OnCpu, testing::ValuesIn(On("cpu")), NameOf);
 
-TEST(Conformance, CoversTheReferenceTheEngineAndTheDenseCases) {
+TEST(Conformance, CoversTheReferenceAndTheEngine) {
   EXPECT_EQ(On("reference").size(), 69u * 3);
   EXPECT_GE(On("cpu").size(), 69u * 3);
-  int dense = 0;
-  for (const std::string& path : CasePaths()) {
-    const Result<CaseFile> file = ReadCase(path, DType::kF32);
-    dense += file.ok() && IsDense(file->problem);
-  }
-  EXPECT_EQ(dense, 23);
 }
 
 }  // namespace

@@ -83,6 +83,12 @@ HEED_INLINE V Div(V a, V b) { return _mm256_div_ps(a, b); }
 HEED_INLINE V Fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 HEED_INLINE V Fms(V a, V b, V c) { return _mm256_fmsub_ps(a, b, c); }
 HEED_INLINE V Max(V a, V b) { return _mm256_max_ps(a, b); }
+HEED_INLINE V Min(V a, V b) { return _mm256_min_ps(a, b); }
+HEED_INLINE V Abs(V a) { return _mm256_andnot_ps(Set(-0.f), a); }
+HEED_INLINE V Recip(V x) {  // one Newton step: 12 bits become 23
+  const V r = _mm256_rcp_ps(x);
+  return _mm256_mul_ps(r, _mm256_fnmadd_ps(x, r, Set(2.f)));
+}
 
 HEED_INLINE M Lt(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 HEED_INLINE M Le(V a, V b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
@@ -92,6 +98,49 @@ HEED_INLINE M AndNot(M a, M b) { return _mm256_andnot_ps(a, b); }
 HEED_INLINE bool Any(M m) { return _mm256_movemask_ps(m) != 0; }
 HEED_INLINE bool AllLe(V a, V b) { return _mm256_movemask_ps(Le(a, b)) == 0xff; }
 HEED_INLINE V Select(M m, V yes, V no) { return _mm256_blendv_ps(no, yes, m); }
+HEED_INLINE M Or(M a, M b) { return _mm256_or_ps(a, b); }
+HEED_INLINE M Bit(const std::uint32_t* p, int bit) {
+  const __m256i b = _mm256_set1_epi32(1 << bit);
+  const __m256i x = _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), b);
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(x, b));
+}
+HEED_INLINE std::uint32_t NonZero32(const std::uint8_t* p) {
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return ~static_cast<std::uint32_t>(
+      _mm256_movemask_epi8(_mm256_cmpeq_epi8(x, _mm256_setzero_si256())));
+}
+HEED_INLINE std::uint64_t NonZero64(const std::uint8_t* p) {
+  return NonZero32(p) | static_cast<std::uint64_t>(NonZero32(p + 32)) << 32;
+}
+
+// A word is the low half of 64 bits, where vpmuludq looks for it; the even lanes and the odd ones
+// apart.
+struct Words {
+  __m256i even, odd;
+};
+HEED_INLINE Words LoadWords(const std::uint32_t* p) {
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {x, _mm256_srli_epi64(x, 32)};
+}
+HEED_INLINE Words SetWords(std::uint32_t x) {
+  return {_mm256_set1_epi64x(x), _mm256_set1_epi64x(x)};
+}
+HEED_INLINE Words MulWords(Words a, std::uint32_t b) {
+  const __m256i m = _mm256_set1_epi64x(b);
+  return {_mm256_mul_epu32(a.even, m), _mm256_mul_epu32(a.odd, m)};
+}
+HEED_INLINE Words HighWords(Words a) {
+  return {_mm256_srli_epi64(a.even, 32), _mm256_srli_epi64(a.odd, 32)};
+}
+HEED_INLINE Words XorWords(Words a, Words b, Words c) {
+  return {_mm256_xor_si256(a.even, _mm256_xor_si256(b.even, c.even)),
+          _mm256_xor_si256(a.odd, _mm256_xor_si256(b.odd, c.odd))};
+}
+HEED_INLINE M WordsAtLeast(Words a, std::uint32_t b) {
+  const __m256i x = _mm256_blend_epi32(a.even, _mm256_slli_epi64(a.odd, 32), 0xAA);
+  const __m256i t = _mm256_set1_epi32(static_cast<int>(b));
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epu32(x, t), x));
+}
 
 // No vscalefps: the exponent is inserted by an integer add. x is clamped on both sides first (NaN
 // is the second operand and stays), so that a stale maximum can at worst give 2^127, which the sum

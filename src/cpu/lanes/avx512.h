@@ -73,6 +73,12 @@ HEED_INLINE V Div(V a, V b) { return _mm512_div_ps(a, b); }
 HEED_INLINE V Fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 HEED_INLINE V Fms(V a, V b, V c) { return _mm512_fmsub_ps(a, b, c); }
 HEED_INLINE V Max(V a, V b) { return _mm512_max_ps(a, b); }
+HEED_INLINE V Min(V a, V b) { return _mm512_min_ps(a, b); }
+HEED_INLINE V Abs(V a) { return _mm512_abs_ps(a); }
+HEED_INLINE V Recip(V x) {  // one Newton step: 14 bits become 24
+  const V r = _mm512_rcp14_ps(x);
+  return _mm512_mul_ps(r, _mm512_fnmadd_ps(x, r, Set(2.f)));
+}
 
 HEED_INLINE M Lt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 HEED_INLINE M Le(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
@@ -82,6 +88,41 @@ HEED_INLINE M AndNot(M a, M b) { return _kandn_mask16(a, b); }
 HEED_INLINE bool Any(M m) { return m != 0; }
 HEED_INLINE bool AllLe(V a, V b) { return Le(a, b) == 0xffff; }
 HEED_INLINE V Select(M m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
+HEED_INLINE M Or(M a, M b) { return _kor_mask16(a, b); }
+HEED_INLINE M Bit(const std::uint32_t* p, int bit) {
+  return _mm512_test_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(1 << bit));
+}
+HEED_INLINE std::uint64_t NonZero64(const std::uint8_t* p) {
+  const __m512i x = _mm512_loadu_si512(p);
+  return _mm512_test_epi8_mask(x, x);
+}
+
+// A word is the low half of 64 bits, where vpmuludq looks for it; the even lanes and the odd ones
+// apart.
+struct Words {
+  __m512i even, odd;
+};
+HEED_INLINE Words LoadWords(const std::uint32_t* p) {
+  const __m512i x = _mm512_loadu_si512(p);
+  return {x, _mm512_srli_epi64(x, 32)};
+}
+HEED_INLINE Words SetWords(std::uint32_t x) { return {_mm512_set1_epi64(x), _mm512_set1_epi64(x)}; }
+HEED_INLINE Words MulWords(Words a, std::uint32_t b) {
+  const __m512i m = _mm512_set1_epi64(b);
+  return {_mm512_mul_epu32(a.even, m), _mm512_mul_epu32(a.odd, m)};
+}
+HEED_INLINE Words HighWords(Words a) {
+  return {_mm512_srli_epi64(a.even, 32), _mm512_srli_epi64(a.odd, 32)};
+}
+HEED_INLINE Words XorWords(Words a, Words b, Words c) {
+  return {_mm512_ternarylogic_epi64(a.even, b.even, c.even, 0x96),
+          _mm512_ternarylogic_epi64(a.odd, b.odd, c.odd, 0x96)};
+}
+HEED_INLINE M WordsAtLeast(Words a, std::uint32_t b) {
+  const __m512i both =
+      _mm512_mask_shuffle_epi32(a.even, 0xAAAA, a.odd, static_cast<_MM_PERM_ENUM>(0xA0));
+  return _mm512_cmpge_epu32_mask(both, _mm512_set1_epi32(static_cast<int>(b)));
+}
 
 // vscalefps saturates to 0 and infinity by itself.
 HEED_INLINE V Exp2Split(V x, Exponent& e) {

@@ -41,9 +41,13 @@
 //                             narrowed, round to nearest even, NaN stays NaN
 //   Add, Sub, Mul, Div        one rounding each
 //   Fma, Fms                  a*b+c, a*b-c; scalar rounds twice
-//   Max(a, b)                 of a NaN: b on x86, NaN on Arm; depend on neither
+//   Max(a, b), Min(a, b)      of a NaN in b: NaN; of one in a: b on x86, NaN on Arm
+//   Abs(x), Recip(x)          Recip: 1/x within 2 ulp for normal x of magnitude below 2^126
 //   Lt, Le, Eq, AllLe(a, b)   comparisons with NaN are false
-//   And(m, n), AndNot(m, n)   m & n; !m & n
+//   And(m, n), Or(m, n), AndNot(m, n)
+//                             m & n; m | n; !m & n
+//   Bit(p, n)                 lanes whose 32-bit word at p has bit n
+//   NonZero64(p)              bit i: byte i of 64 is not 0
 //   Any(m), Select(m, yes, no)
 //   Exp2Split(x, &e) -> f, Exp2Join(p, e)
 //                             x = n + f, |f| <= 1/2; p * 2^n with saturation, never wrapping
@@ -52,6 +56,11 @@
 //   FlushTiny(x, p)           p, or 0 where x < -126 (for sets whose Exp2Join ends at 2^-126)
 //   Log2Split(x, &e) -> f     normal x > 0: x = 2^e * f, f in [0.75, 1.5), e as floats; NaN stays
 //   Transpose(V (&r)[W])      of 32-bit units
+//   Words                     W words of 32 bits, kept where they can be multiplied; the upper
+//                             halves of their 64 bits may hold anything
+//   LoadWords(p), SetWords(x), XorWords(a, b, c), WordsAtLeast(a, x) -> M (unsigned)
+//   MulWords(a, x), HighWords(a)
+//                             64-bit products, whose low halves are words; and their high halves
 //
 // and, only where the set multiplies pairs of bf16 natively, HEED_NATIVE_BF16 with
 //
@@ -62,3 +71,21 @@
 //   LowP(x), HighP(x)         widened
 //   ZipRows(a, b), ZipRowsN(a, b, n)
 //                             W columns of two rows -> W pairs
+
+namespace heed::cpu {
+
+// NonZero64 for sets without an instruction for it: eight bytes at a time, each byte's top bit by a
+// carry that cannot leave it, then gathered by a multiplication.
+HEED_INLINE std::uint64_t NonZeroBytes(const std::uint8_t* p) {
+  constexpr std::uint64_t kLow = 0x7f7f7f7f7f7f7f7f;
+  std::uint64_t bits = 0;
+  for (int i = 0; i < 8; i++) {
+    std::uint64_t x;
+    __builtin_memcpy(&x, p + 8 * i, 8);
+    x = ((((x & kLow) + kLow) | x) & ~kLow) >> 7;
+    bits |= (x * 0x0102040810204080 >> 56) << (8 * i);
+  }
+  return bits;
+}
+
+}  // namespace heed::cpu

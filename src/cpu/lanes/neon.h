@@ -74,6 +74,9 @@ HEED_INLINE V Div(V a, V b) { return vdivq_f32(a, b); }
 HEED_INLINE V Fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }
 HEED_INLINE V Fms(V a, V b, V c) { return vfmaq_f32(vnegq_f32(c), a, b); }
 HEED_INLINE V Max(V a, V b) { return vmaxq_f32(a, b); }
+HEED_INLINE V Min(V a, V b) { return vminq_f32(a, b); }
+HEED_INLINE V Abs(V a) { return vabsq_f32(a); }
+HEED_INLINE V Recip(V x) { return vdivq_f32(Set(1.f), x); }
 
 HEED_INLINE M Lt(V a, V b) { return vcltq_f32(a, b); }
 HEED_INLINE M Le(V a, V b) { return vcleq_f32(a, b); }
@@ -83,6 +86,31 @@ HEED_INLINE M AndNot(M a, M b) { return vbicq_u32(b, a); }
 HEED_INLINE bool Any(M m) { return vmaxvq_u32(m) != 0; }
 HEED_INLINE bool AllLe(V a, V b) { return vminvq_u32(Le(a, b)) != 0; }
 HEED_INLINE V Select(M m, V yes, V no) { return vbslq_f32(m, yes, no); }
+HEED_INLINE M Or(M a, M b) { return vorrq_u32(a, b); }
+HEED_INLINE M Bit(const std::uint32_t* p, int bit) {
+  return vtstq_u32(vld1q_u32(p), vdupq_n_u32(std::uint32_t{1} << bit));
+}
+HEED_INLINE std::uint64_t NonZero64(const std::uint8_t* p) { return NonZeroBytes(p); }
+
+// A word is the low half of 64 bits; the two low lanes and the two high ones apart.
+struct Words {
+  uint64x2_t low, high;
+};
+HEED_INLINE Words LoadWords(const std::uint32_t* p) {
+  return {vmovl_u32(vld1_u32(p)), vmovl_u32(vld1_u32(p + 2))};
+}
+HEED_INLINE Words SetWords(std::uint32_t x) { return {vdupq_n_u64(x), vdupq_n_u64(x)}; }
+HEED_INLINE Words MulWords(Words a, std::uint32_t b) {
+  const uint32x2_t m = vdup_n_u32(b);
+  return {vmull_u32(vmovn_u64(a.low), m), vmull_u32(vmovn_u64(a.high), m)};
+}
+HEED_INLINE Words HighWords(Words a) { return {vshrq_n_u64(a.low, 32), vshrq_n_u64(a.high, 32)}; }
+HEED_INLINE Words XorWords(Words a, Words b, Words c) {
+  return {veorq_u64(a.low, veorq_u64(b.low, c.low)), veorq_u64(a.high, veorq_u64(b.high, c.high))};
+}
+HEED_INLINE M WordsAtLeast(Words a, std::uint32_t b) {
+  return vcgeq_u32(vcombine_u32(vmovn_u64(a.low), vmovn_u64(a.high)), vdupq_n_u32(b));
+}
 
 // As on AVX2: clamp on both sides (vmaxq and vminq keep NaN), then insert the exponent by an
 // integer add.

@@ -76,6 +76,9 @@ HEED_INLINE V Div(V a, V b) { return a / b; }
 HEED_INLINE V Fma(V a, V b, V c) { return a * b + c; }
 HEED_INLINE V Fms(V a, V b, V c) { return a * b - c; }
 HEED_INLINE V Max(V a, V b) { return a > b ? a : b; }
+HEED_INLINE V Min(V a, V b) { return a < b ? a : b; }
+HEED_INLINE V Abs(V a) { return FromBits(Bits(a) & 0x7fffffff); }
+HEED_INLINE V Recip(V x) { return 1.f / x; }
 
 HEED_INLINE M Lt(V a, V b) { return a < b; }
 HEED_INLINE M Le(V a, V b) { return a <= b; }
@@ -85,6 +88,18 @@ HEED_INLINE M AndNot(M a, M b) { return !a && b; }
 HEED_INLINE bool Any(M m) { return m; }
 HEED_INLINE bool AllLe(V a, V b) { return a <= b; }
 HEED_INLINE V Select(M m, V yes, V no) { return m ? yes : no; }
+HEED_INLINE M Or(M a, M b) { return a || b; }
+HEED_INLINE M Bit(const std::uint32_t* p, int bit) { return (*p >> bit & 1) != 0; }
+HEED_INLINE std::uint64_t NonZero64(const std::uint8_t* p) { return NonZeroBytes(p); }
+
+// A word is the low half of 64 bits.
+using Words = std::uint64_t;
+HEED_INLINE Words LoadWords(const std::uint32_t* p) { return *p; }
+HEED_INLINE Words SetWords(std::uint32_t x) { return x; }
+HEED_INLINE Words MulWords(Words a, std::uint32_t b) { return (a & 0xffffffff) * b; }
+HEED_INLINE Words HighWords(Words a) { return a >> 32; }
+HEED_INLINE Words XorWords(Words a, Words b, Words c) { return a ^ b ^ c; }
+HEED_INLINE M WordsAtLeast(Words a, std::uint32_t b) { return (a & 0xffffffff) >= b; }
 
 HEED_INLINE V Exp2Split(V x, Exponent& e) {
   const float magic = 12582912.f;  // 1.5 * 2^23: the integer part lands in the low mantissa bits

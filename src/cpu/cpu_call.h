@@ -1,0 +1,20 @@
+// cpu_call.h: one call as the kernels want it, from a Problem and its Buffers. Not here: which
+// kernels, how many threads (cpu.cpp).
+#pragma once
+
+#include "cpu/kernels.h"
+#include "heed/heed.h"
+
+namespace heed::cpu {
+
+// The blocks of a problem; a packed one has the heads of a group as rows.
+bool Packed(const Problem& p, const Kernels& kernels);
+Blocks BlocksOf(const Problem& p, const Kernels& kernels);
+
+// All but the pointers: what a plan knows.
+ForwardCall CallOf(const Problem& p, const Kernels& kernels);
+void SetPointers(const Problem& p, const Buffers& buffers, ForwardCall* call);
+
+WorkShape WorkShapeOf(const ForwardCall& call);
+
+}  // namespace heed::cpu

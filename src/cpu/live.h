@@ -1,0 +1,144 @@
+// live.h: which score tiles of a block of keys are seen: by nobody, in part, or whole, vector by
+// vector of a query tile; from intervals, masks and block maps alike. Not here: scores.
+#pragma once
+
+#include "cpu/entry.h"
+#include "cpu/rows.h"
+
+namespace heed::cpu::HEED_ISA {
+
+// Bit c: keys [c * kKeys, (c + 1) * kKeys) of a block.
+using Columns = std::uint64_t;
+static_assert(kMaxKeys / kKeys <= 64, "a block's columns of keys are the bits of one word");
+static_assert(64 % kKeys == 0 && kMaxKeys % 64 == 0, "masks are read 64 keys at a time");
+
+// Bits [from, to) of a word, 0 <= from, to <= 64.
+HEED_INLINE std::uint64_t BitRange(int from, int to) {
+  if (from >= to) return 0;
+  return (~std::uint64_t{0} >> (64 - (to - from))) << from;
+}
+
+// One bit per key -> one bit per kKeys keys: whether any of them is set.
+HEED_INLINE Columns AnyOf(std::uint64_t keys) {
+  static_assert(kKeys == 4 || kKeys == 8);
+  std::uint64_t x = keys | keys >> 1;
+  x |= x >> 2;
+  if constexpr (kKeys == 8) {
+    x = (x | x >> 4) & 0x0101010101010101;
+    return x * 0x0102040810204080 >> 56;
+  } else {
+    x &= 0x1111111111111111;
+    x = (x | x >> 3) & 0x0303030303030303;
+    x = (x | x >> 6) & 0x000f000f000f000f;
+    x = (x | x >> 12) & 0x000000ff000000ff;
+    return (x | x >> 24) & 0xffff;
+  }
+}
+HEED_INLINE Columns AllOf(std::uint64_t keys) { return ~AnyOf(~keys) & BitRange(0, 64 / kKeys); }
+
+// One query tile against one block.
+struct Live {
+  Columns any[kVecs], all[kVecs];  // of vector v: somebody sees some key, everybody every key
+  Columns live;                    // some vector's any
+  // Keys [0, prefix) of the block are seen by all, wherever a row's own interval lies.
+  int prefix;
+  // Mask and block map, where there is one: bit j % 32 of word j / 32, of columns in `live` alone.
+  bool masked;
+  std::uint32_t bits[kMaxKeys / 32][kRows];
+};
+
+// 64 keys (the first n exist) of a row of the mask that starts at p.
+HEED_INLINE std::uint64_t MaskBits(const std::uint8_t* p, std::int64_t step, int n) {
+  if (step == 0) return *p ? ~std::uint64_t{0} : 0;
+  if (step == 1 && n == 64) return NonZero64(p);
+  alignas(64) std::uint8_t t[64] = {};
+  for (int i = 0; i < n; i++) t[i] = p[i * step];
+  return NonZero64(t);
+}
+
+// Keys [j, j + n) of a row of the block map.
+HEED_INLINE std::uint64_t MapBits(const std::uint8_t* p, std::int64_t step, std::int64_t cols,
+                                  std::int64_t j, int n) {
+  std::uint64_t bits = 0;
+  for (int at = 0; at < n;) {
+    const std::int64_t c = (j + at) / cols;
+    const int end = static_cast<int>(heed::Min((c + 1) * cols - j, n));
+    if (p[c * step]) bits |= BitRange(at, end);
+    at = end;
+  }
+  return bits;
+}
+
+// Intervals alone. k0, keys: the block.
+HEED_INLINE void FindLiveByInterval(const RowState& rows, const Visibility& sees, std::int64_t k0,
+                                    int keys, Live* live) {
+  const auto within = [&](std::int64_t j) __attribute__((always_inline)) {
+    return static_cast<int>(Clamp(j - k0, 0, keys));
+  };
+  const auto up = [](int key) __attribute__((always_inline)) { return (key + kKeys - 1) / kKeys; };
+  live->prefix = within(sees.prefix);
+  live->live = 0;
+  live->masked = false;
+  for (int v = 0; v < rows.vectors; v++) {
+    const std::int32_t *first = rows.first + v * W, *last = rows.last + v * W;
+    live->any[v] =
+        BitRange(within(first[0]) / kKeys, up(within(last[W - 1]))) | BitRange(0, up(live->prefix));
+    // An interval that continues the prefix is one with it.
+    const int from = within(first[W - 1]) <= live->prefix ? 0 : up(within(first[W - 1]));
+    live->all[v] = BitRange(from, within(last[0]) / kKeys) | BitRange(0, live->prefix / kKeys);
+    live->live |= live->any[v];
+  }
+}
+
+// Takes away what mask and map hide.
+HEED_NOINLINE void FindLiveByMask(const ForwardCall& c, const RowState& rows, const RowFacts& facts,
+                                  std::int64_t k0, int keys, Live* live) {
+  const auto* const mask = static_cast<const std::uint8_t*>(c.mask.data);
+  const auto* const map = static_cast<const std::uint8_t*>(c.block_map.data);
+  constexpr int kColumns = 64 / kKeys;
+  for (int key = 0; key < keys; key += 64) {
+    const int column = key / kKeys;
+    const Columns here = BitRange(column, column + kColumns);
+    if (!(live->live & here)) continue;
+    const int n = keys - key < 64 ? keys - key : 64;
+    for (int v = 0; v < rows.vectors; v++) {
+      std::uint64_t any = 0, all = ~std::uint64_t{0}, bits = 0;
+      for (int r = v * W; r < v * W + W; r++) {
+        // Rows that share a row of both arrays are the rule where these broadcast.
+        if (r == v * W || facts.mask[r] != facts.mask[r - 1] || facts.map[r] != facts.map[r - 1]) {
+          bits = ~std::uint64_t{0};
+          if (mask) bits = MaskBits(mask + facts.mask[r] + (k0 + key) * c.mask.col, c.mask.col, n);
+          if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, k0 + key, n);
+        }
+        live->bits[key / 32][r] = static_cast<std::uint32_t>(bits);
+        live->bits[key / 32 + 1][r] = static_cast<std::uint32_t>(bits >> 32);
+        any |= bits;
+        all &= bits;
+      }
+      live->any[v] &= ~here | AnyOf(any) << column;
+      live->all[v] &= ~here | AllOf(all) << column;
+    }
+  }
+  live->live = 0;
+  for (int v = 0; v < rows.vectors; v++) live->live |= live->any[v];
+  live->masked = true;
+}
+
+// Rows [row, row + count) of a masked block: columns of which one of them sees something, as far as
+// the mask knows.
+HEED_INLINE Columns LiveRows(const Live& live, int row, int count) {
+  Columns columns = 0;
+  for (int key = 0; key < kMaxKeys; key += 64) {
+    const Columns here = BitRange(key / kKeys, (key + 64) / kKeys);
+    if (!(live.live & here)) continue;
+    std::uint32_t low = 0, high = 0;
+    for (int r = row; r < row + count; r++) {
+      low |= live.bits[key / 32][r];
+      high |= live.bits[key / 32 + 1][r];
+    }
+    columns |= AnyOf(low | static_cast<std::uint64_t>(high) << 32) << (key / kKeys);
+  }
+  return columns & live.live;
+}
+
+}  // namespace heed::cpu::HEED_ISA

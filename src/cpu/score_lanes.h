@@ -1,0 +1,85 @@
+// score_lanes.h: the lanes type of the score terms: the kKeys scores of one vector of queries at
+// once, so that a term that is off costs one branch per kKeys vectors. Not here: any term
+// (score/terms.h), loads.
+#pragma once
+
+#include "cpu/lanes/lanes.h"
+#include "score/terms.h"
+
+namespace heed::cpu::HEED_ISA {
+
+// tanh(y) = y P(y^2) / Q(y^2) on [-9, 9], minimax in relative error (2.1e-8; with f32 rounding
+// 3.1e-7); beyond, it is 1 to the last bit of a float. In relative and not in absolute error, so
+// that small scores keep their digits. 1 - 2 / (e^2y + 1) costs as much and loses them; E / (E + 2)
+// with E = expm1(2y) keeps them and costs a third more.
+struct TanhQuotient {
+  static constexpr float kLimit = 9.f;
+  static constexpr float p[] = {9.999999794e-01f, 1.338102526e-01f, 3.495587707e-03f,
+                                2.060907613e-05f, 1.335465387e-08f};
+  static constexpr float q[] = {1.f, 4.671434085e-01f, 2.587698053e-02f, 3.285634166e-04f,
+                                7.776555001e-07f};
+};
+HEED_INLINE V Tanh(V y) {
+  using T = TanhQuotient;
+  y = Min(Set(T::kLimit), Max(Set(-T::kLimit), y));
+  const V u = Mul(y, y);
+  V p = Set(T::p[4]), q = Set(T::q[4]);
+  HEED_UNROLL for (int i = 3; i >= 0; i--) {
+    p = Fma(p, u, Set(T::p[i]));
+    q = Fma(q, u, Set(T::q[i]));
+  }
+  return Mul(Mul(y, p), Recip(q));
+}
+
+// Finite x brought into [-limit, limit].
+HEED_INLINE V ClampFinite(V x, float limit) {
+  const M finite = Le(Abs(x), Set(kLargest<float>));
+  return Select(finite, Min(Set(limit), Max(Set(-limit), x)), x);
+}
+
+// One vector of queries and kKeys keys.
+struct Bundle {
+  V v[kKeys];
+};
+
+struct BundleLanes {
+  using Real = Bundle;
+  using Scalar = float;
+
+  template <class Op>
+  static HEED_INLINE Bundle Each(Op op) {
+    Bundle out;
+    HEED_UNROLL for (int r = 0; r < kKeys; r++) out.v[r] = op(r);
+    return out;
+  }
+  static HEED_INLINE Bundle Same(V x) {
+    return Each([&](int) __attribute__((always_inline)) { return x; });
+  }
+  static HEED_INLINE Bundle Const(float x) { return Same(Set(x)); }
+  static HEED_INLINE Bundle Add(const Bundle& a, const Bundle& b) {
+    return Each([&](int r)
+                    __attribute__((always_inline)) { return HEED_ISA::Add(a.v[r], b.v[r]); });
+  }
+  static HEED_INLINE Bundle Mul(const Bundle& a, const Bundle& b) {
+    return Each([&](int r)
+                    __attribute__((always_inline)) { return HEED_ISA::Mul(a.v[r], b.v[r]); });
+  }
+  static HEED_INLINE Bundle NegMulAdd(const Bundle& a, const Bundle& b, const Bundle& c) {
+    return Each([&](int r) __attribute__((always_inline)) {
+      return Sub(c.v[r], HEED_ISA::Mul(a.v[r], b.v[r]));
+    });
+  }
+  static HEED_INLINE Bundle Abs(const Bundle& a) {
+    return Each([&](int r) __attribute__((always_inline)) { return HEED_ISA::Abs(a.v[r]); });
+  }
+  static HEED_INLINE Bundle Tanh(const Bundle& a) {
+    return Each([&](int r) __attribute__((always_inline)) { return HEED_ISA::Tanh(a.v[r]); });
+  }
+  static HEED_INLINE Bundle ClampFinite(const Bundle& a, float limit) {
+    return Each([&](int r) __attribute__((always_inline)) {
+      return HEED_ISA::ClampFinite(a.v[r], limit);
+    });
+  }
+};
+
+}  // namespace heed::cpu::HEED_ISA
