@@ -161,6 +161,31 @@ HEED_API Status Forward(const Problem& problem, const Buffers& buffers,
 HEED_API Status Backward(const Problem& problem, const Buffers& buffers,
                          const PlanOptions& options = {});
 
+// ---------------------------------------------------------------- parts of a whole
+
+/// What a Forward over some of the keys gave, with out_dtype f32 and want_lse.
+struct Partial {
+  const float* o = nullptr;    ///< (B,Sq,Hq,Dv)
+  const float* lse = nullptr;  ///< (B,Hq,Sq)
+  Strides o_strides;           ///< any, as of an input
+};
+
+/// Sizes and place of what Merge makes; of ragged results B is 1 and Sq is T.
+struct Merged {
+  std::int64_t batch = 1, q_len = 0, q_heads = 1, dim_v = 0;
+  DType out_dtype = DType::kF32;  ///< f32, bf16 or f16
+  Strides o_strides;
+  void* o = nullptr;
+  float* lse = nullptr;  ///< null: not wanted
+};
+
+/// Attention over all keys from `count` parts of it over disjoint keys, exactly: lse is the log of
+/// the sum of exp(lse), o the mean with those weights. A row of a part that saw nothing (lse
+/// -infinity) has no say. At most one part may have carried the sinks. Parts are added in the order
+/// given, in float64 and on the calling thread, so the bits depend on nothing else. The result may
+/// lie where one f32 part lies; any other overlap is an error.
+HEED_API Status Merge(const Partial* parts, std::int64_t count, const Merged& result);
+
 // ---------------------------------------------------------------- what is here
 
 struct IsaInfo {

@@ -39,6 +39,8 @@ INCLUDES = (
              ("include/heed/a.h", '#include "problem/visibility.h"')),
     Includes("the waist sees public headers", r"^src/backend\.h$", (STD, PUBLIC),
              ("src/backend.h", '#include "cpu/cpu.h"')),
+    Includes("merging sees public headers and the rules", r"^src/merge\.cpp$",
+             (STD, PUBLIC, r"problem/\w+\.h"), ("src/merge.cpp", '#include "cpu/threads.h"')),
     Includes("the room of decisions sees public headers and the waist", r"^src/problem/",
              (STD, PUBLIC, r"backend\.h", r"(problem/)?\w+\.h"),
              ("src/problem/a.h", '#include "cpu/threads.h"')),
