@@ -202,6 +202,11 @@ const char* Name(Data data) {
   return kNames[static_cast<int>(data)];
 }
 
+const char* Name(Spread spread) {
+  constexpr const char* kNames[] = {"dense", "padded", "transposed", "reversed"};
+  return kNames[static_cast<int>(spread)];
+}
+
 const char* Name(Placement placement) {
   constexpr const char* kNames[] = {"dense",  "headsfirst", "packed",
                                     "padded", "shared",     "reversed"};

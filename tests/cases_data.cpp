@@ -1,22 +1,16 @@
-// cases_data.cpp: the numbers of a case and where they lie. Not here: the list (cases.cpp).
+// cases_data.cpp: the numbers of q, k and v and where they lie. Not here: the list (cases.cpp), the
+// arrays of options (cases_arrays.cpp).
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <numbers>
 
 #include "cases.h"
+#include "cases_data.h"
 #include "io/convert.h"
 
 namespace heed::cases {
-namespace {
-
-// Steele, Lea & Flood 2014: a hash of 64 bits, so that every coordinate has its own number.
-std::uint64_t Mix(std::uint64_t x) {
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
 
 double Uniform(std::uint64_t bits) { return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53; }
 
@@ -39,9 +33,15 @@ void Put(DType type, std::byte* at, double value) {
   }
 }
 
-struct Extents {
-  std::int64_t batch, rows, heads, width;
-};
+Strides Explicit(const Strides& s, const Extents& e) {
+  Strides r = s;
+  if (r.head == kPacked) r.head = e.width;
+  if (r.row == kPacked) r.row = e.heads * e.width;
+  if (r.batch == kPacked) r.batch = e.rows * e.heads * e.width;
+  return r;
+}
+
+namespace {
 
 Strides StridesFor(Placement placement, bool keys, const Extents& e) {
   switch (placement) {
@@ -58,15 +58,6 @@ Strides StridesFor(Placement placement, bool keys, const Extents& e) {
     default:
       return {};
   }
-}
-
-// Strides with the defaults filled in.
-Strides Explicit(const Strides& s, const Extents& e) {
-  Strides r = s;
-  if (r.head == kPacked) r.head = e.width;
-  if (r.row == kPacked) r.row = e.heads * e.width;
-  if (r.batch == kPacked) r.batch = e.rows * e.heads * e.width;
-  return r;
 }
 
 // Elements before and behind element (0, 0, 0, 0).
@@ -100,8 +91,6 @@ void Fill(const Case& c, int tensor, std::int64_t first_entry, const Strides& s,
     }
   }
 }
-
-constexpr std::byte kGap{0xFF};  // a NaN in every dtype
 
 }  // namespace
 
@@ -140,53 +129,110 @@ double ValueAt(const Case& c, int tensor, std::int64_t b, std::int64_t row, std:
   return normal;
 }
 
-Buffers Sample::Inputs() const {
-  Buffers b;
-  b.q = q_memory.data() + q_start;
-  b.k = (k_memory.empty() ? q_memory : k_memory).data() + k_start;
-  b.v = (v_memory.empty() ? q_memory : v_memory).data() + v_start;
-  return b;
+std::array<Extents, 3> ExtentsOf(const Problem& p) {
+  const std::int64_t hk = p.k_heads == 0 ? p.q_heads : p.k_heads;
+  const std::int64_t dv = p.dim_v == 0 ? p.dim : p.dim_v;
+  std::int64_t batch = p.batch, rows = p.k_len;
+  if (p.ragged) batch = 1, rows = p.total_k;
+  if (p.cache.given) batch = p.cache.slots, rows = p.cache.rows;
+  return {{{p.ragged ? 1 : p.batch, p.ragged ? p.total_q : p.q_len, p.q_heads, p.dim},
+           {batch, rows, hk, p.dim},
+           {batch, rows, hk, dv}}};
+}
+
+namespace {
+
+// Slices of one tensor: q, k, v or, with a cache, k and v. The first tensor that is one.
+int FirstPacked(const Problem& p) { return p.cache.given ? 1 : 0; }
+
+void SetPackedStrides(Problem* p, const std::array<Extents, 3>& e) {
+  Strides* const strides[] = {&p->q_strides, &p->k_strides, &p->v_strides};
+  std::int64_t row = 0, rows = 0;
+  for (auto t = static_cast<std::size_t>(FirstPacked(*p)); t < 3; ++t) {
+    row += e[t].heads * e[t].width;
+    rows = std::max(rows, e[t].rows);
+  }
+  for (auto t = static_cast<std::size_t>(FirstPacked(*p)); t < 3; ++t) {
+    *strides[t] = {p->ragged ? kPacked : rows * row, row, e[t].width};
+  }
+}
+
+void SetSpread(Spread spread, Broadcast* t) {
+  if (!t->given || spread == Spread::kDense) return;
+  const bool padded = spread == Spread::kPadded;
+  const std::int64_t row = t->cols + (padded ? 3 : 0), head = t->rows * row + (padded ? 5 : 0);
+  t->stride_batch = t->heads * head + (padded ? 7 : 0);
+  t->stride_head = head;
+  t->stride_row = row;
+  t->stride_col = 1;
+  if (spread == Spread::kTransposed) {
+    t->stride_row = 1;
+    t->stride_col = t->rows;
+  }
+  if (spread == Spread::kReversed) {
+    t->stride_row = -row;
+    t->stride_col = -1;
+  }
+  if (!padded) return;
+  if (t->batch == 1) t->stride_batch = 98765;
+  if (t->heads == 1) t->stride_head = -43210;
+  if (t->rows == 1) t->stride_row = 777777;
+  if (t->cols == 1) t->stride_col = 31;
+}
+
+}  // namespace
+
+void SetStrides(const Case& c, Problem* p) {
+  const auto e = ExtentsOf(*p);
+  for (Broadcast* t : {&p->bias, &p->mask, &p->block_map}) SetSpread(c.spread, t);
+  if (c.placement == Placement::kPackedQkv) return SetPackedStrides(p, e);
+  Strides* const strides[] = {&p->q_strides, &p->k_strides, &p->v_strides};
+  for (std::size_t t = 0; t < 3; ++t) *strides[t] = StridesFor(c.placement, t != 0, e[t]);
+  if (c.placement == Placement::kHeadsFirst || c.placement == Placement::kPaddedRows) {
+    p->o_strides = StridesFor(c.placement, false, {e[0].batch, e[0].rows, e[0].heads, e[2].width});
+    if (p->cache.given && p->cache.new_len > 0) {
+      p->k_new_strides =
+          StridesFor(c.placement, false, {p->batch, p->cache.new_len, e[1].heads, e[1].width});
+      p->v_new_strides =
+          StridesFor(c.placement, false, {p->batch, p->cache.new_len, e[2].heads, e[2].width});
+    }
+  }
+  if (!p->ragged || c.placement == Placement::kSharedKeys) return;  // 0 is what a ragged one has
+  for (Strides* s : {&p->q_strides, &p->k_strides, &p->v_strides, &p->o_strides}) {
+    s->batch = kPacked;
+  }
 }
 
 Sample MakeSample(const Case& c, std::int64_t first_entry) {
   Sample sample{.problem = c.problem};
   Problem& p = sample.problem;
-  const std::int64_t hk = p.k_heads == 0 ? p.q_heads : p.k_heads;
-  const std::int64_t dv = p.dim_v == 0 ? p.dim : p.dim_v;
+  SetStrides(c, &p);
   const auto size = static_cast<std::size_t>(SizeOf(p.dtype));
-  const Extents extents[] = {{p.batch, p.q_len, p.q_heads, p.dim},
-                             {p.batch, p.k_len, hk, p.dim},
-                             {p.batch, p.k_len, hk, dv}};
-  Strides* const strides[] = {&p.q_strides, &p.k_strides, &p.v_strides};
+  const auto extents = ExtentsOf(p);
+  const Strides strides[] = {p.q_strides, p.k_strides, p.v_strides};
   std::vector<std::byte>* const memory[] = {&sample.q_memory, &sample.k_memory, &sample.v_memory};
   std::size_t* const start[] = {&sample.q_start, &sample.k_start, &sample.v_start};
-
-  if (c.placement == Placement::kPackedQkv) {
-    const std::int64_t row = p.q_heads * p.dim + hk * (p.dim + dv);
-    const std::int64_t rows = std::max(p.q_len, p.k_len);
-    sample.q_memory.assign(
-        static_cast<std::size_t>(std::max<std::int64_t>(p.batch * rows * row, 1)) * size, kGap);
-    std::int64_t column = 0;
-    for (int t = 0; t < 3; ++t) {
-      *strides[t] = {rows * row, row, extents[t].width};
-      *start[t] = static_cast<std::size_t>(column) * size;
-      Fill(c, t, first_entry, *strides[t], extents[t], sample.q_memory.data() + *start[t]);
-      column += extents[t].heads * extents[t].width;
-    }
-    return sample;
-  }
-  for (int t = 0; t < 3; ++t) {
-    *strides[t] = StridesFor(c.placement, t != 0, extents[t]);
-    const Strides s = Explicit(*strides[t], extents[t]);
+  const std::size_t packed =
+      c.placement == Placement::kPackedQkv ? static_cast<std::size_t>(FirstPacked(p)) : 3;
+  std::int64_t column = 0;  // of the slice
+  for (std::size_t t = 0; t < 3; ++t) {
+    const Extents& e = extents[t];
+    const Strides s = Explicit(strides[t], e);
     std::int64_t before = 0, behind = 0;
-    Span(s, extents[t], &before, &behind);
-    memory[t]->assign(static_cast<std::size_t>(before + behind) * size, kGap);
-    *start[t] = static_cast<std::size_t>(before) * size;
-    Fill(c, t, first_entry, s, extents[t], memory[t]->data() + *start[t]);
+    Span(s, e, &before, &behind);
+    std::vector<std::byte>& bytes = *memory[std::min(t, packed)];
+    if (t <= packed) {
+      if (t == packed) {
+        const std::int64_t rows = std::max({packed == 0 ? e.rows : 0, extents[1].rows});
+        behind = std::max<std::int64_t>(e.batch * rows * s.row, 1);
+      }
+      bytes.assign(static_cast<std::size_t>(before + behind) * size, kGap);
+    }
+    *start[t] = static_cast<std::size_t>(before + column) * size;
+    Fill(c, static_cast<int>(t), first_entry, s, e, bytes.data() + *start[t]);
+    if (t >= packed) column += e.heads * e.width;
   }
-  if (c.placement == Placement::kHeadsFirst || c.placement == Placement::kPaddedRows) {
-    p.o_strides = StridesFor(c.placement, false, {p.batch, p.q_len, p.q_heads, dv});
-  }
+  FillArrays(c, &sample);
   return sample;
 }
 

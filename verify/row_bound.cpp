@@ -196,7 +196,13 @@ void RowBound::Compute(const Sequence& s, std::int64_t h, std::int64_t i) {
   for (const KeyBound& key : keys) max_score = std::max(max_score, key.s);
   lse = sink;
   p_sink = 1;
-  if (keys.empty()) return;
+  if (keys.empty()) {
+    // lse = sink, through powers of two: sink log2(e) ln(2), and one rounding to f32.
+    if (sink > -kInfinity) {
+      lse_bound = (4 * a_.u + UnitRoundoff(DType::kF32)) * std::fabs(sink);
+    }
+    return;
+  }
   ScoreErrors(sink);
   Output(s, h);
 }
