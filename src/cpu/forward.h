@@ -275,11 +275,11 @@ class Forward {
       if (!staged)
         StageBias<Format<DType::kF32>>(c_.bias, w_.facts[t], w_.rows[t].vectors, j,
                                        n < kStage ? n : kStage, &stage);
-      LookAheadInBias(c_.bias, 4, w_.facts[t], w_.rows[t].rows, j, a->key / kKeys % 2);
+      LookAheadInBias(c_.bias, 4, w_.facts[t], w_.rows[t].rows, j, a->key % kStage / kKeys);
     } else {
       if (!staged)
         StageBias<F>(c_.bias, w_.facts[t], w_.rows[t].vectors, j, n < kStage ? n : kStage, &stage);
-      LookAheadInBias(c_.bias, kBytes, w_.facts[t], w_.rows[t].rows, j, a->key / kKeys % 2);
+      LookAheadInBias(c_.bias, kBytes, w_.facts[t], w_.rows[t].rows, j, a->key % kStage / kKeys);
     }
     a->bias_step = stage.step;
     a->bias = stage.values[0] + (a->key % kStage) * stage.step;

@@ -101,19 +101,28 @@ HEED_NOINLINE void FindLiveByMask(const ForwardCall& c, const RowState& rows, co
     const Columns here = BitRange(column, column + kColumns);
     if (!(live->live & here)) continue;
     const int n = keys - key < 64 ? keys - key : 64;
+    const auto row = [&](int r) __attribute__((always_inline)) {
+      std::uint64_t bits = ~std::uint64_t{0};
+      if (mask) bits = MaskBits(mask + facts.mask[r] + (k0 + key) * c.mask.col, c.mask.col, n);
+      if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, k0 + key, n);
+      return bits;
+    };
     for (int v = 0; v < rows.vectors; v++) {
-      std::uint64_t any = 0, all = ~std::uint64_t{0}, bits = 0;
-      for (int r = v * W; r < v * W + W; r++) {
-        // Rows that share a row of both arrays are the rule where these broadcast.
-        if (r == v * W || facts.mask[r] != facts.mask[r - 1] || facts.map[r] != facts.map[r - 1]) {
-          bits = ~std::uint64_t{0};
-          if (mask) bits = MaskBits(mask + facts.mask[r] + (k0 + key) * c.mask.col, c.mask.col, n);
-          if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, k0 + key, n);
+      std::uint32_t *const low = live->bits[key / 32] + v * W, *const high =
+                                                                   live->bits[key / 32 + 1] + v * W;
+      std::uint64_t any = 0, all = ~std::uint64_t{0};
+      if (facts.same >> v & 1) {
+        any = all = row(v * W);
+        for (int r = 0; r < W; r++) low[r] = static_cast<std::uint32_t>(any);
+        for (int r = 0; r < W; r++) high[r] = static_cast<std::uint32_t>(any >> 32);
+      } else {
+        for (int r = 0; r < W; r++) {
+          const std::uint64_t bits = row(v * W + r);
+          low[r] = static_cast<std::uint32_t>(bits);
+          high[r] = static_cast<std::uint32_t>(bits >> 32);
+          any |= bits;
+          all &= bits;
         }
-        live->bits[key / 32][r] = static_cast<std::uint32_t>(bits);
-        live->bits[key / 32 + 1][r] = static_cast<std::uint32_t>(bits >> 32);
-        any |= bits;
-        all &= bits;
       }
       live->any[v] &= ~here | AnyOf(any) << column;
       live->all[v] &= ~here | AllOf(all) << column;

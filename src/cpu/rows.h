@@ -47,6 +47,7 @@ struct RowFacts {
   float sink[kRows];                                  // in units of log2; kHidden where none
   std::int64_t bias[kRows], mask[kRows], map[kRows];  // elements from the array's start to the
                                                       // row's key 0
+  unsigned same;  // bit v: all lanes of vector v read one row of the mask and one of the map
   DropoutRows dropout;
 };
 
@@ -96,12 +97,15 @@ HEED_INLINE void ResetState(const ForwardCall& c, const RowFacts& facts, RowStat
 }
 
 HEED_NOINLINE void FillFacts(const ForwardCall& c, std::int64_t b, RowFacts* facts) {
+  facts->same = (1u << kVecs) - 1;
   for (int r = 0; r < kRows; r++) {
     const std::int64_t h = facts->head[r], i = facts->query[r];
     if (c.terms.alibi) facts->slope[r] = c.slopes[b * c.slopes_batch + h];
     if (c.terms.bias) facts->bias[r] = RowOf(c.bias, b, h, i);
     facts->mask[r] = RowOf(c.mask, b, h, i);
     facts->map[r] = c.block_map.data ? RowOf(c.block_map, b, h, i / c.block_rows) : 0;
+    if (r % W && (facts->mask[r] != facts->mask[r - 1] || facts->map[r] != facts->map[r - 1]))
+      facts->same &= ~(1u << r / W);
     if (c.sinks) facts->sink[r] = FoldExp2<ScalarLanes<float>>(c.sinks[h]);
     if (c.drops)
       facts->dropout.Set(c.dropout, r, static_cast<std::uint32_t>(b * c.q_heads + h),

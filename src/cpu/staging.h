@@ -7,9 +7,10 @@
 
 namespace heed::cpu::HEED_ISA {
 
-// Keys staged at once: whole cache lines of the rows, whole score tiles.
-inline constexpr int kStage = W > kKeys ? W : kKeys;
-static_assert(kStage % W == 0 && kStage % kKeys == 0);
+// Keys staged at once. Each of a tile's rows lies in a page of its own, more pages than the first
+// TLB holds: with 16 keys at a time, and pages of 4 KB, the visits cost 5 to 7 points.
+inline constexpr int kStage = 32;
+static_assert(kStage % W == 0 && kStage % kKeys == 0 && kMaxKeys % kStage == 0);
 
 struct BiasStage {
   float values[kStage][kRows];
@@ -24,22 +25,37 @@ HEED_INLINE float WidenOne(const typename F::E* p) {
   return x[0];
 }
 
-// Finite values beyond what log2(e) may be multiplied with are brought in.
-HEED_INLINE V Foldable(V x) { return ClampFinite(x, kFoldLimit<float>); }
+// Finite values beyond what log2(e) may be multiplied with are brought in; they are rare, so it is
+// asked first whether there are any.
+struct FoldCheck {
+  V low = Zero(), high = Zero();
+  HEED_INLINE V Note(V x) {
+    low = Min(x, low);
+    high = Max(x, high);
+    return x;
+  }
+  HEED_INLINE void Settle(float (*values)[kRows], int rows, int vectors) const {
+    const V limit = Set(kFoldLimit<float>);
+    if (HEED_UNLIKELY(!AllLe(high, limit) || !AllLe(Set(-kFoldLimit<float>), low)))
+      for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++)
+          Store(values[r] + v * W, ClampFinite(Load(values[r] + v * W), kFoldLimit<float>));
+  }
+};
 
 // Keys [j, j + n) of `vectors` vectors of rows.
 template <class F>
 HEED_NOINLINE void StageBias(const Spread& bias, const RowFacts& facts, int vectors, std::int64_t j,
                              int n, BiasStage* stage) {
   const auto* const p = static_cast<const typename F::E*>(bias.data);
+  FoldCheck check;
   stage->at = j;
   stage->step = kRows;
   if (bias.col == 0) {
     for (int r = 0; r < vectors * W; r++) stage->values[0][r] = WidenOne<F>(p + facts.bias[r]);
-    for (int v = 0; v < vectors; v++)
-      Store(stage->values[0] + v * W, Foldable(Load(stage->values[0] + v * W)));
+    for (int v = 0; v < vectors; v++) check.Note(Load(stage->values[0] + v * W));
     stage->step = 0;
-    return;
+    return check.Settle(stage->values, 1, vectors);
   }
   if (facts.bias[0] == facts.bias[kRows - 1]) {
     // One row for all: rows repeat along queries and, in packed tiles, along heads. (Its first and
@@ -48,39 +64,49 @@ HEED_NOINLINE void StageBias(const Spread& bias, const RowFacts& facts, int vect
     for (int r = 1; r < kRows; r++) same &= facts.bias[r] == facts.bias[0];
     if (same) {
       for (int key = 0; key < n; key++) {
-        const V x = Foldable(Set(WidenOne<F>(p + facts.bias[0] + (j + key) * bias.col)));
+        const V x = check.Note(Set(WidenOne<F>(p + facts.bias[0] + (j + key) * bias.col)));
         for (int v = 0; v < vectors; v++) Store(stage->values[key] + v * W, x);
       }
-      return;
+      return check.Settle(stage->values, n, vectors);
     }
   }
   for (int v = 0; v < vectors; v++)
     for (int key = 0; key < n; key += W) {
       const int count = n - key < W ? n - key : W;
+      const std::int64_t* const at = facts.bias + v * W;
+      const typename F::E* const from = p + (j + key) * bias.col;
       V x[W];
-      for (int i = 0; i < W; i++) {
-        const typename F::E* const from = p + facts.bias[v * W + i] + (j + key) * bias.col;
-        if (bias.col == 1) {
-          x[i] = count == W ? F::Widen(from) : F::WidenN(from, count);
-        } else {
+      if (HEED_UNLIKELY(bias.col != 1)) {
+        for (int i = 0; i < W; i++) {
           typename F::E t[W] = {};
-          for (int c = 0; c < count; c++) t[c] = from[c * bias.col];
+          for (int c = 0; c < count; c++) t[c] = from[at[i] + c * bias.col];
           x[i] = F::Widen(t);
         }
+      } else if (HEED_UNLIKELY(count < W)) {
+        for (int i = 0; i < W; i++) x[i] = F::WidenN(from + at[i], count);
+      } else {
+        HEED_UNROLL for (int i = 0; i < W; i++) x[i] = F::Widen(from + at[i]);
+        Transpose(x);
+        HEED_UNROLL for (int i = 0; i < W; i++)
+            Store(stage->values[key + i] + v * W, check.Note(x[i]));
+        continue;
       }
       Transpose(x);
-      for (int i = 0; i < W; i++) Store(stage->values[key + i] + v * W, Foldable(x[i]));
+      for (int i = 0; i < W; i++) Store(stage->values[key + i] + v * W, check.Note(x[i]));
     }
+  check.Settle(stage->values, n, vectors);
 }
 
-// Asks for what lies a cache line ahead in every other row or, by `part`, in those between: bias
-// bytes come from memory or the outer caches, 48 lines for 16 keys, and in one burst they wait for
-// each other.
+// Asks for a part of the stage behind the one at j: bias bytes come from memory or the outer caches,
+// and in one burst they would wait for each other. A tile in kStage / kKeys calls, it asks for every
+// so manieth row, the last byte of each line's worth: the first may be here already.
 HEED_INLINE void LookAheadInBias(const Spread& bias, std::int64_t bytes, const RowFacts& facts,
                                  int rows, std::int64_t j, int part) {
   if (bias.col != 1) return;
-  const char* const p = static_cast<const char*>(bias.data) + j * bytes + 64;
-  for (int r = part; r < rows; r += 2) __builtin_prefetch(p + facts.bias[r] * bytes, 0, 3);
+  const char* const p = static_cast<const char*>(bias.data) + (j + kStage) * bytes + 63;
+  for (int r = part; r < rows; r += kStage / kKeys)
+    for (int byte = 0; byte < kStage * bytes; byte += 64)
+      __builtin_prefetch(p + facts.bias[r] * bytes + byte, 0, 2);
 }
 
 }  // namespace heed::cpu::HEED_ISA
