@@ -74,6 +74,9 @@ bool Allowed(const Choice& choice);
 /// The problem that a choice describes, with strides; valid where the choice is allowed.
 Case CaseOf(const Choice& choice, Scale scale, std::uint64_t seed);
 
+/// A few values that are not 0, whatever `seed` says; sizes and dtype vary freely. Allowed.
+Choice SparseChoice(std::uint64_t seed);
+
 /// Choices in which every pair of values that can stand together does so once at least. Built one
 /// after the other, each around a pair that is still missing; the same on every machine.
 std::vector<Choice> PairwiseChoices();

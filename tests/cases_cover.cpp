@@ -170,29 +170,27 @@ std::vector<Choice> SingleChoices() {
   return choices;
 }
 
-// A few values at a time: in the array of pairs half of all options are on in every case, so most
-// rows see little.
-std::vector<Choice> SparseChoices(std::size_t count) {
-  std::vector<Choice> choices;
-  for (std::int64_t seed = 0; choices.size() < count; ++seed) {
+}  // namespace
+
+Choice SparseChoice(std::uint64_t seed) {
+  for (std::int64_t attempt = 0;; ++attempt) {
     Choice c(Axes().size(), 0);
     for (std::size_t a = 0; a < c.size(); ++a) {
-      const std::uint64_t bits = HashOf(77, {seed, static_cast<std::int64_t>(a)});
-      const bool size = a <= kWidths;  // sizes and dtype vary freely
-      if (size || bits % 5 == 0) c[a] = static_cast<int>(bits / 5 % Axes()[a].values.size());
+      const std::uint64_t bits = HashOf(seed, {attempt, static_cast<std::int64_t>(a)});
+      if (a <= kWidths || bits % 5 == 0)
+        c[a] = static_cast<int>(bits / 5 % Axes()[a].values.size());
     }
-    if (Allowed(c)) choices.push_back(std::move(c));
+    if (Allowed(c)) return c;
   }
-  return choices;
 }
-
-}  // namespace
 
 std::vector<Case> Options(Scale scale) {
   std::vector<Choice> choices = SingleChoices();
-  for (const auto& more : {PairwiseChoices(), SparseChoices(scale == Scale::kTest ? 240 : 40)}) {
-    choices.insert(choices.end(), more.begin(), more.end());
-  }
+  for (Choice& c : PairwiseChoices()) choices.push_back(std::move(c));
+  // In the array of pairs most options are on in every case, so most rows see little: hence some
+  // more with a few at a time.
+  const std::uint64_t sparse = scale == Scale::kTest ? 240 : 40;
+  for (std::uint64_t n = 0; n < sparse; ++n) choices.push_back(SparseChoice(n));
   std::vector<Case> cases;
   for (const Choice& choice : choices) {
     Case c = CaseOf(choice, scale, cases.size() + 1);

@@ -202,8 +202,16 @@ void MakeAlone(const cases::Sample& sample, std::int64_t b, Alone* alone) {
     alone->cu_k = {0, cu_k[b + 1] - cu_k[b]};
     x.cu_seqlens_q = alone->cu_q.data();
     x.cu_seqlens_k = alone->cu_k.data();
-    one.total_q = alone->cu_q[1];
-    one.total_k = alone->cu_k[1];
+    one.q_len = one.total_q = alone->cu_q[1];
+    one.k_len = one.total_k = alone->cu_k[1];
+    for (Broadcast* t : {&one.bias, &one.mask}) {
+      if (t->rows > 1) t->rows = one.q_len;
+      if (t->cols > 1) t->cols = one.k_len;
+    }
+    if (one.block_map.given) {
+      one.block_map.rows = (one.q_len + p.block_rows - 1) / p.block_rows;
+      one.block_map.cols = (one.k_len + p.block_cols - 1) / p.block_cols;
+    }
   } else {
     x.q = BytesAt(x.q, b * p.q_strides.batch, p.dtype);
     if (!p.cache.given) {

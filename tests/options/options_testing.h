@@ -77,8 +77,9 @@ void ExpectSameBits(const std::vector<double>& a, const std::vector<double>& b,
 /// Every result of two runs has the same bits.
 void ExpectSame(const Output& a, const Output& b, const std::string& what);
 
-/// Entry b of a batch as a call of its own, by moving pointers: of ragged batches and caches, too.
-/// Outputs are not set. (Dropout depends on b: such an entry alone is another problem.)
+/// Entry b of a batch as a call of its own, by moving pointers: of ragged batches (the longest lengths
+/// are then its own) and caches, too. Outputs are not set. (Dropout depends on b: such an entry alone
+/// is another problem.)
 struct Alone {
   Problem problem;
   Buffers buffers;
