@@ -3,10 +3,14 @@
 # flags, so that the library starts on any machine of its architecture.
 include(CheckCXXCompilerFlag)
 
+set(HEED_ONLY_ISAS "" CACHE STRING "Build kernels for these instruction sets alone (scalar is always there)")
 set(HEED_ISAS "")
 
 # heed_isa(name flags...): adds the row if the compiler knows every flag.
 function(heed_isa name)
+  if(HEED_ONLY_ISAS AND NOT name STREQUAL scalar AND NOT name IN_LIST HEED_ONLY_ISAS)
+    return()
+  endif()
   string(REPLACE ";" " " flags "${ARGN}")
   if(flags)
     set(CMAKE_REQUIRED_QUIET ON)

@@ -44,7 +44,10 @@ ForwardCall CallOf(const Problem& p, const Kernels& kernels) {
   c.dtype = p.dtype;
   c.out_dtype = *p.out_dtype;
 
-  c.terms = Terms<float>::Of(*p.scale, p.softcap, p.alibi != Alibi::kNone, p.bias.given);
+  c.terms = Terms<float>::Of({.scale = *p.scale,
+                              .softcap = p.softcap,
+                              .alibi = p.alibi != Alibi::kNone,
+                              .bias = p.bias.given});
   c.slopes_batch = p.alibi == Alibi::kPerBatchHead ? p.q_heads : 0;
   c.bias_f32 = p.bias_dtype == DType::kF32;
   c.drops = p.dropout_p > 0;

@@ -221,7 +221,7 @@ class Forward {
       w_.first[r] = static_cast<float>(Clamp(rows.first[r] - k0, 0, keys));
       w_.last[r] = static_cast<float>(Clamp(rows.last[r] - k0, 0, keys));
     }
-    if (c_.terms.alibi)
+    if (c_.terms.positional())
       for (int r = 0; r < kRows; r++)
         facts.position[r] = static_cast<float>(facts.query[r] + entry_.sees.shift - k0);
     w_.bias->at = -1;

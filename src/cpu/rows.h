@@ -42,7 +42,7 @@ inline constexpr float kSumLimit = 0x1p60f,
 // What the options need to know of each row.
 struct RowFacts {
   std::int32_t query[kRows], head[kRows];
-  float position[kRows];  // ALiBi: query + shift, counted from the block's first key
+  float position[kRows];  // query + shift, counted from the block's first key
   float slope[kRows];
   float sink[kRows];                                  // in units of log2; kHidden where none
   std::int64_t bias[kRows], mask[kRows], map[kRows];  // elements from the array's start to the

@@ -34,7 +34,10 @@ struct RowLanes<Var> {
 };
 
 inline Terms<double> TermsOf(const Problem& p) {
-  return Terms<double>::Of(*p.scale, p.softcap, p.alibi != Alibi::kNone, p.bias.given);
+  return Terms<double>::Of({.scale = *p.scale,
+                            .softcap = p.softcap,
+                            .alibi = p.alibi != Alibi::kNone,
+                            .bias = p.bias.given});
 }
 
 // What query i of head h reads: keys in ascending order, their probabilities (before dropout), and
@@ -88,10 +91,9 @@ Row<Real> AttendRow(const Entry& entry, std::int64_t h, std::int64_t i, Operands
   for (std::int64_t j = 0; j < entry.sk(); j++) {
     if (!entry.Visible(h, i, j)) continue;
     At<L> at = {};
-    if (terms.alibi) {
+    if (terms.alibi)
       at.slope = buffers.alibi_slopes[p.alibi == Alibi::kPerHead ? h : entry.b * p.q_heads + h];
-      at.distance = static_cast<double>(i + entry.sees.shift - j);
-    }
+    if (terms.positional()) at.distance = static_cast<double>(i + entry.sees.shift - j);
     if (terms.bias) at.bias = operands.Bias(j);
     row.keys.push_back(j);
     row.keep.push_back(p.dropout_p == 0 || Keep(dropout, entry.b * p.q_heads + h, i, j));

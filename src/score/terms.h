@@ -32,8 +32,8 @@ namespace heed {
 //   ClampFinite(a, Scalar limit)  finite a brought into [-limit, limit]; infinities and NaN as they
 //   are
 //
-// all static. Adding a term: a field of Terms, a line in Offset (or in Cap and CapRate), a member
-// of At if it needs an operand.
+// all static. Adding a term: a field of TermSet and of Terms, a line in Offset (or in Cap and
+// CapRate), a member of At if it needs an operand: docs/adding-a-term.md.
 
 template <class Scalar>
 inline constexpr Scalar kLargest = 0;
@@ -41,6 +41,14 @@ template <>
 inline constexpr float kLargest<float> = __FLT_MAX__;
 template <>
 inline constexpr double kLargest<double> = __DBL_MAX__;
+
+// What a call asks for.
+struct TermSet {
+  double scale = 1;
+  double softcap = 0;  // 0 = none
+  bool alibi = false;
+  bool bias = false;
+};
 
 // Which terms are on, and their constants: made by Of.
 template <class Scalar>
@@ -54,20 +62,22 @@ struct Terms {
 
   // Whether there is more to a score than its scale.
   HEED_LANE_FN constexpr bool any() const { return softcap > 0 || alibi || bias; }
+  // Whether a term reads At::distance.
+  HEED_LANE_FN constexpr bool positional() const { return alibi; }
 
   // Constants that Scalar cannot hold become its largest finite value: 0 * infinity must not turn a
   // score of 0 into NaN.
-  HEED_LANE_FN static constexpr Terms Of(double scale, double softcap, bool alibi, bool bias) {
+  HEED_LANE_FN static constexpr Terms Of(const TermSet& set) {
     // tanh(x) is x below |x| = 2^-13 in float and 2^-27 in double: a cap of 2^100 or 2^900 changes
     // no score below 2^87 or 2^873, and scale / softcap may be too small a number to multiply with.
     constexpr double kNoCap = sizeof(Scalar) == 4 ? 0x1p100 : 0x1p900;
-    const bool capped = softcap > 0 && softcap < kNoCap;
-    return {.scale = Fit(scale),
-            .softcap = capped ? Fit(softcap) : Scalar(0),
-            .inv_softcap = capped ? Fit(1 / softcap) : Scalar(0),
-            .inner = Fit(capped ? scale / softcap : scale),
-            .alibi = alibi,
-            .bias = bias};
+    const bool capped = set.softcap > 0 && set.softcap < kNoCap;
+    return {.scale = Fit(set.scale),
+            .softcap = capped ? Fit(set.softcap) : Scalar(0),
+            .inv_softcap = capped ? Fit(1 / set.softcap) : Scalar(0),
+            .inner = Fit(capped ? set.scale / set.softcap : set.scale),
+            .alibi = set.alibi,
+            .bias = set.bias};
   }
 
  private:

@@ -21,7 +21,7 @@ const double kProducts[] = {0.0,  1e-8, -1e-4, 0.003, -0.02, 0.5,
 
 // d Modify / d(q.k), with every other term on: none of them may show.
 double ByDualNumbers(double scale, double softcap, double qk) {
-  const auto t = Terms<double>::Of(scale, softcap, true, true);
+  const auto t = Terms<double>::Of({scale, softcap, true, true});
   return Modify<DualLanes>(t, {qk, 1}, {{0.25, 0}, {-7, 0}, {2, 0}}).slope;
 }
 
@@ -31,7 +31,7 @@ void ExpectPullIsTheDerivative() {
   constexpr double kEpsilon = std::numeric_limits<Scalar>::epsilon();
   for (const double scale : kScales) {
     for (const double softcap : kCaps) {
-      const auto t = Terms<Scalar>::Of(scale, softcap, true, true);
+      const auto t = Terms<Scalar>::Of({scale, softcap, true, true});
       for (const double product : kProducts) {
         const Scalar qk = static_cast<Scalar>(product), ds = Scalar(-1.75);
         const double want = double{ds} * ByDualNumbers(scale, softcap, double{qk});
@@ -49,13 +49,13 @@ TEST(Pull, IsTheDerivativeInDouble) { ExpectPullIsTheDerivative<F64>(); }
 TEST(Pull, IsTheDerivativeInFloat) { ExpectPullIsTheDerivative<F32>(); }
 
 TEST(Pull, IsTheProductOfItsParts) {
-  const auto t = Terms<double>::Of(0.3, 4, false, false);
+  const auto t = Terms<double>::Of({0.3, 4, false, false});
   const double capped = Cap<F64>(t, Inner<F64>(t, 9.0));
   EXPECT_DOUBLE_EQ(Pull<F64>(t, 2.0, 9.0), 2.0 * CapRate<F64>(t, capped) * t.scale);
 }
 
 TEST(Pull, OfZeroIsZeroWhateverTheProduct) {
-  const auto t = Terms<float>::Of(0.5, 3, true, true);
+  const auto t = Terms<float>::Of({0.5, 3, true, true});
   for (const float qk : {0.0f, 1e30f, -std::numeric_limits<float>::max()}) {
     EXPECT_EQ(Pull<F32>(t, 0.0f, qk), 0.0f);
   }
@@ -65,7 +65,7 @@ TEST(Pull, OfZeroIsZeroWhateverTheProduct) {
 TEST(Dual, IsTheDerivative) {
   for (const double softcap : {0.0, 0.7, 30.0}) {
     for (const double qk : {-2.0, 0.0, 0.4, 5.0}) {
-      const auto t = Terms<double>::Of(0.7, softcap, true, true);
+      const auto t = Terms<double>::Of({0.7, softcap, true, true});
       const auto at = [&](double x) { return Modify<F64>(t, x, {0.25, -7, 2}); };
       const double h = 1e-5;
       EXPECT_NEAR(ByDualNumbers(0.7, softcap, qk), (at(qk + h) - at(qk - h)) / (2 * h), 1e-9);

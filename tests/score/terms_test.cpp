@@ -49,7 +49,7 @@ double Contract(const Setting& on, double qk, double slope, double distance, dou
 
 TEST(Modify, IsTheContractInDouble) {
   for (const Setting& on : Settings()) {
-    const auto t = Terms<double>::Of(on.scale, on.softcap, on.alibi, on.bias);
+    const auto t = Terms<double>::Of({on.scale, on.softcap, on.alibi, on.bias});
     for (const double qk : kProducts) {
       for (const double distance : kDistances) {
         const double want = Contract(on, qk, 0.25, distance, -1.5);
@@ -63,7 +63,7 @@ TEST(Modify, IsTheContractInDouble) {
 
 TEST(Modify, FloatIsDoubleUpToItsRounding) {
   for (const Setting& on : Settings()) {
-    const auto t = Terms<float>::Of(on.scale, on.softcap, on.alibi, on.bias);
+    const auto t = Terms<float>::Of({on.scale, on.softcap, on.alibi, on.bias});
     for (const double product : kProducts) {
       for (const double distance : kDistances) {
         const auto qk = static_cast<float>(product);
@@ -80,19 +80,19 @@ TEST(Modify, FloatIsDoubleUpToItsRounding) {
 
 // scale, softcap, ALiBi, bias: any other order gives another number here.
 TEST(Modify, KeepsTheOrder) {
-  const auto t = Terms<double>::Of(0.5, 2.0, true, true);
+  const auto t = Terms<double>::Of({0.5, 2.0, true, true});
   const double s = Modify<F64>(t, 8.0, {0.5, -3.0, 0.25});
   EXPECT_DOUBLE_EQ(s, 2 * std::tanh(2.0) - 1.5 + 0.25);
 }
 
 TEST(Modify, DoesNotLookAtOperandsOfTermsThatAreOff) {
-  EXPECT_EQ(Modify<F64>(Terms<double>::Of(2, 0, false, false), 3.0, {kNan, kNan, kNan}), 6.0);
-  EXPECT_EQ(Modify<F64>(Terms<double>::Of(2, 0, true, false), 3.0, {1.0, -1.0, kNan}), 5.0);
-  EXPECT_EQ(Modify<F64>(Terms<double>::Of(2, 0, false, true), 3.0, {kNan, kNan, 1.0}), 7.0);
+  EXPECT_EQ(Modify<F64>(Terms<double>::Of({2, 0, false, false}), 3.0, {kNan, kNan, kNan}), 6.0);
+  EXPECT_EQ(Modify<F64>(Terms<double>::Of({2, 0, true, false}), 3.0, {1.0, -1.0, kNan}), 5.0);
+  EXPECT_EQ(Modify<F64>(Terms<double>::Of({2, 0, false, true}), 3.0, {kNan, kNan, 1.0}), 7.0);
 }
 
 TEST(Modify, PassesInfinityAndNan) {
-  const auto t = Terms<double>::Of(1, 5, false, true);
+  const auto t = Terms<double>::Of({1, 5, false, true});
   EXPECT_EQ(Modify<F64>(t, 3.0, {0, 0, -kInf}), -kInf);
   EXPECT_EQ(Modify<F64>(t, kInf, {0, 0, 0}), 5.0);
   EXPECT_TRUE(std::isnan(Modify<F64>(t, kNan, {0, 0, 0})));
@@ -102,28 +102,28 @@ TEST(Modify, PassesInfinityAndNan) {
 TEST(Terms, HaveFiniteConstants) {
   for (const double scale : {0.0, 3e38, -3e38, 1e-300}) {
     for (const double softcap : {1.2e-38, 1e-3, 3e38}) {
-      const auto t = Terms<float>::Of(scale, softcap, false, false);
+      const auto t = Terms<float>::Of({scale, softcap, false, false});
       EXPECT_TRUE(std::isfinite(t.inner) && std::isfinite(t.inv_softcap));
       EXPECT_EQ(Modify<F32>(t, 0.0f, {}), 0.0f) << scale << ' ' << softcap;
     }
   }
-  const auto t = Terms<double>::Of(1e300, 1e-300, false, false);
+  const auto t = Terms<double>::Of({1e300, 1e-300, false, false});
   EXPECT_EQ(Modify<F64>(t, 0.0, {}), 0.0);
   EXPECT_EQ(Modify<F64>(t, -1.0, {}), -1e-300);
 }
 
 TEST(Terms, ACapThatBendsNothingChangesNothing) {
-  const auto t = Terms<float>::Of(0.5, 3e38, false, false);
+  const auto t = Terms<float>::Of({0.5, 3e38, false, false});
   for (const double qk : kProducts) {
     EXPECT_EQ(Modify<F32>(t, static_cast<float>(qk), {}), 0.5f * static_cast<float>(qk));
   }
 }
 
 TEST(Terms, KnowWhetherThereIsMoreThanAScale) {
-  EXPECT_FALSE(Terms<float>::Of(3, 0, false, false).any());
-  EXPECT_TRUE(Terms<float>::Of(3, 1, false, false).any());
-  EXPECT_TRUE(Terms<float>::Of(3, 0, true, false).any());
-  EXPECT_TRUE(Terms<float>::Of(3, 0, false, true).any());
+  EXPECT_FALSE(Terms<float>::Of({3, 0, false, false}).any());
+  EXPECT_TRUE(Terms<float>::Of({3, 1, false, false}).any());
+  EXPECT_TRUE(Terms<float>::Of({3, 0, true, false}).any());
+  EXPECT_TRUE(Terms<float>::Of({3, 0, false, true}).any());
 }
 
 // Several lanes in one operand, as an engine has them.
@@ -158,7 +158,7 @@ struct BundleLanes {
 
 TEST(Modify, IsTheSameInEveryLane) {
   for (const Setting& on : Settings()) {
-    const auto t = Terms<float>::Of(on.scale, on.softcap, on.alibi, on.bias);
+    const auto t = Terms<float>::Of({on.scale, on.softcap, on.alibi, on.bias});
     const Bundle qk = {{0.3f, -4.0f, 77.0f}}, slope = {{0.5f, 0.5f, 0.5f}};
     const Bundle distance = {{-1, 0, 9}}, bias = {{1, -2, 0}}, ds = {{1, -3, 0.5f}};
     const Bundle s = Modify<BundleLanes>(t, qk, {slope, distance, bias});
@@ -176,7 +176,7 @@ TEST(Modify, IsTheSameInEveryLane) {
 
 TEST(FoldExp2, GivesTheScoreInUnitsOfPowersOfTwo) {
   for (const Setting& on : Settings()) {
-    const auto t = Terms<double>::Of(on.scale, on.softcap, on.alibi, on.bias);
+    const auto t = Terms<double>::Of({on.scale, on.softcap, on.alibi, on.bias});
     const Exp2Factors<double> f = FoldExp2(t);
     for (const double qk : {0.3, -4.0, 77.0}) {
       const At<F64> at = {0.5, -9, 0.25};
@@ -190,11 +190,11 @@ TEST(FoldExp2, GivesTheScoreInUnitsOfPowersOfTwo) {
 TEST(FoldExp2, KeepsFiniteNumbersFinite) {
   for (const float x : {kLowest, -kLowest, 2.4e38f, -3e38f}) {
     EXPECT_TRUE(std::isfinite(FoldExp2<F32>(x))) << x;
-    EXPECT_TRUE(
-        std::isfinite(FoldableBias<F32>(x) * FoldExp2(Terms<float>::Of(1, 0, false, true)).outer));
+    EXPECT_TRUE(std::isfinite(FoldableBias<F32>(x) *
+                              FoldExp2(Terms<float>::Of({1, 0, false, true})).outer));
     EXPECT_GT(FoldExp2<F32>(x) * kLn2 * (x < 0 ? -1 : 1), 2e38) << x;
   }
-  EXPECT_TRUE(std::isfinite(FoldExp2(Terms<float>::Of(double{kLowest}, 0, false, false)).inner));
+  EXPECT_TRUE(std::isfinite(FoldExp2(Terms<float>::Of({double{kLowest}, 0, false, false})).inner));
   EXPECT_FLOAT_EQ(FoldExp2<F32>(1.0f), 1.442695041f);
   EXPECT_EQ(FoldableBias<F32>(-1e38f), -1e38f);
 }
