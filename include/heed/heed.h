@@ -186,6 +186,44 @@ struct Merged {
 /// lie where one f32 part lies; any other overlap is an error.
 HEED_API Status Merge(const Partial* parts, std::int64_t count, const Merged& result);
 
+// ---------------------------------------------------------------- which tiles a call computes
+
+/// What the pairs of a tile that exist are to an engine.
+enum class Tile : std::uint8_t {
+  kEmpty,  ///< none is visible: skipped
+  kFull,   ///< all are: computed without a look at any mask
+  kEdge,   ///< some are: computed and masked
+};
+
+/// Tiles and visible pairs, counted.
+struct TileTotals {
+  std::int64_t full = 0, edge = 0, empty = 0;
+  double visible_pairs = 0;
+};
+
+/// The scores of one query head, cut into tiles as a Plan cuts them, each for what is visible of
+/// it: by geometry, lengths, mask and block map. Sizes are those of this batch entry.
+struct TileMap {
+  std::int64_t q_len = 0, k_len = 0;
+  std::int64_t tile_rows = 0, tile_keys = 0;
+  std::int64_t rows = 0, cols = 0;  ///< tiles down and across, the last ones may be partial
+  std::vector<Tile> tiles;          ///< rows x cols, row by row
+  TileTotals totals;
+
+  Tile At(std::int64_t row, std::int64_t col) const {
+    return tiles[static_cast<std::size_t>(row * cols + col)];
+  }
+};
+
+/// The map of query head h of batch entry b. Of the buffers it reads what decides who sees whom,
+/// in host memory: mask, block_map, key_lengths, query_offsets, cu_seqlens, cache_seqlens,
+/// cache_leftpad; the rest may be null. At most 2^28 tiles.
+HEED_API Result<TileMap> MapTiles(const Plan& plan, const Buffers& buffers, std::int64_t b,
+                                  std::int64_t h);
+
+/// The totals of all heads of all entries: those of PlanInfo where geometry alone decides.
+HEED_API Result<TileTotals> CountVisible(const Plan& plan, const Buffers& buffers);
+
 // ---------------------------------------------------------------- what is here
 
 struct IsaInfo {

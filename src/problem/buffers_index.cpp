@@ -139,19 +139,29 @@ Status CheckPages(const Cache& c, const Buffers& buffers, std::int64_t b, std::i
   return {};
 }
 
-Status CheckEntry(const Problem& p, const Buffers& buffers, std::int64_t b) {
+Status CheckCacheLengths(const Problem& p, const Buffers& buffers) {
+  const Cache& c = p.cache;
+  for (std::int64_t b = 0; b < p.batch; b++) {
+    const std::int64_t before = buffers.cache_seqlens[b], used = before + c.new_len;
+    if (before < 0 || used > p.k_len) {
+      return Wrong("cache_seqlens[", b, "] is ", before, " and cache.new_len is ", c.new_len,
+                   ": the one must be 0 or more, and their sum at most ", p.k_len,
+                   ", the rows of an entry");
+    }
+    const std::int64_t leftpad = c.leftpad ? buffers.cache_leftpad[b] : 0;
+    if (leftpad < 0 || leftpad > used) {
+      return Wrong("cache_leftpad[", b, "] is ", leftpad, ": it must be from 0 to ", used,
+                   ", the rows in use after the append");
+    }
+  }
+  return {};
+}
+
+// Slot or pages and the rotary positions of entry b, whose lengths are right.
+Status CheckPlaces(const Problem& p, const Buffers& buffers, std::int64_t b) {
   const Cache& c = p.cache;
   const std::int64_t before = buffers.cache_seqlens[b], used = before + c.new_len;
-  if (before < 0 || used > p.k_len) {
-    return Wrong("cache_seqlens[", b, "] is ", before, " and cache.new_len is ", c.new_len,
-                 ": the one must be 0 or more, and their sum at most ", p.k_len,
-                 ", the rows of an entry");
-  }
   const std::int64_t leftpad = c.leftpad ? buffers.cache_leftpad[b] : 0;
-  if (leftpad < 0 || leftpad > used) {
-    return Wrong("cache_leftpad[", b, "] is ", leftpad, ": it must be from 0 to ", used,
-                 ", the rows in use after the append");
-  }
   if (c.batch_idx && (buffers.cache_batch_idx[b] < 0 || buffers.cache_batch_idx[b] >= c.slots)) {
     return Wrong("cache_batch_idx[", b, "] is ", buffers.cache_batch_idx[b],
                  ": it must be from 0 to ", c.slots - 1, ", the slots there are");
@@ -172,7 +182,7 @@ Status CheckEntry(const Problem& p, const Buffers& buffers, std::int64_t b) {
 
 Status CheckCache(const Problem& p, const Buffers& buffers) {
   for (std::int64_t b = 0; b < p.batch; b++) {
-    Status status = CheckEntry(p, buffers, b);
+    Status status = CheckPlaces(p, buffers, b);
     if (!status) return status;
   }
   const bool may_meet = p.cache.blocks > 0 || p.cache.batch_idx;
@@ -181,7 +191,7 @@ Status CheckCache(const Problem& p, const Buffers& buffers) {
 
 }  // namespace
 
-Status CheckIndexArrays(const Problem& problem, const Buffers& buffers) {
+Status CheckLengths(const Problem& problem, const Buffers& buffers) {
   if (problem.ragged) {
     Status status = CheckRagged(problem, buffers);
     if (!status) return status;
@@ -190,7 +200,12 @@ Status CheckIndexArrays(const Problem& problem, const Buffers& buffers) {
     Status status = CheckKeyLengths(problem, buffers);
     if (!status) return status;
   }
-  return problem.cache.given ? CheckCache(problem, buffers) : Status();
+  return problem.cache.given ? CheckCacheLengths(problem, buffers) : Status();
+}
+
+Status CheckIndexArrays(const Problem& problem, const Buffers& buffers) {
+  Status status = CheckLengths(problem, buffers);
+  return status && problem.cache.given ? CheckCache(problem, buffers) : status;
 }
 
 }  // namespace heed
