@@ -3,87 +3,74 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <cstring>
 #include <new>
 #include <span>
 
 #include "bench/machine.h"
+#include "bench/random.h"
 #include "io/convert.h"
 
 namespace heed::bench {
 namespace {
 
-// SplitMix64 (Steele, Lea, Flood 2014): every seed gives a good stream, and it is two lines.
-std::uint64_t Next(std::uint64_t* state) {
-  std::uint64_t z = (*state += 0x9E3779B97F4A7C15u);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
+// A prime: what repeats never falls in step with rows.
+constexpr std::int64_t kNoisePeriod = 1048573;
+
+// out[i] = out[i - period], whatever the element is.
+void RepeatFrom(std::int64_t period, std::byte* out, std::int64_t count, std::int64_t bytes) {
+  for (std::int64_t at = period; at < count; at += period) {
+    std::memcpy(out + at * bytes, out,
+                static_cast<std::size_t>(std::min(period, count - at) * bytes));
+  }
+}
+
+void RoundTo(DType dtype, std::span<const float> from, std::byte* out) {
+  const std::size_t n = from.size();
+  switch (dtype) {
+    case DType::kF32:
+      std::copy(from.begin(), from.end(), reinterpret_cast<float*>(out));
+      return;
+    case DType::kBF16:
+      io::RoundAll<io::Bf16, float>(from, {reinterpret_cast<io::Bf16*>(out), n});
+      return;
+    case DType::kF16:
+      io::RoundAll<io::F16, float>(from, {reinterpret_cast<io::F16*>(out), n});
+      return;
+    case DType::kF64:
+      io::RoundAll<double, float>(from, {reinterpret_cast<double*>(out), n});
+  }
 }
 
 void FillDType(DType dtype, std::byte* out, std::int64_t count, std::uint64_t seed) {
-  const auto n = static_cast<std::size_t>(count);
   if (dtype == DType::kF32) {
     FillNormal(reinterpret_cast<float*>(out), count, seed);
     return;
   }
+  const auto n = static_cast<std::size_t>(std::min(count, kNoisePeriod));
   std::vector<float> values(n);
-  FillNormal(values.data(), count, seed);
-  const std::span<const float> from(values);
-  if (dtype == DType::kBF16) {
-    io::RoundAll<io::Bf16, float>(from, {reinterpret_cast<io::Bf16*>(out), n});
-  } else if (dtype == DType::kF16) {
-    io::RoundAll<io::F16, float>(from, {reinterpret_cast<io::F16*>(out), n});
-  } else {
-    io::RoundAll<double, float>(from, {reinterpret_cast<double*>(out), n});
-  }
-}
-
-Extent ExtentOf(const Broadcast& b) {
-  Extent e{0, 1};
-  const std::int64_t sizes[4] = {b.batch, b.heads, b.rows, b.cols};
-  const std::int64_t strides[4] = {b.stride_batch, b.stride_head, b.stride_row, b.stride_col};
-  for (int i = 0; i < 4; ++i) {
-    if (sizes[i] == 0) return {0, 0};
-    const std::int64_t reach = (sizes[i] - 1) * strides[i];
-    e.elements += std::abs(reach);
-    e.low += std::min<std::int64_t>(reach, 0);
-  }
-  return e;
+  FillNormal(values.data(), static_cast<std::int64_t>(n), seed);
+  RoundTo(dtype, values, out);
+  RepeatFrom(kNoisePeriod, out, count, SizeOf(dtype));
 }
 
 }  // namespace
 
 void FillNormal(float* out, std::int64_t count, std::uint64_t seed) {
   std::uint64_t state = seed;
-  for (std::int64_t i = 0; i < count; i += 2) {
+  const std::int64_t fresh = std::min(count, kNoisePeriod);
+  for (std::int64_t i = 0; i < fresh; i += 2) {
     // Box and Muller: two uniforms in (0, 1], two normals.
     const double u = (static_cast<double>(Next(&state) >> 11) + 1) * 0x1p-53;
     const double w = static_cast<double>(Next(&state) >> 11) * 0x1p-53 * 6.283185307179586;
     const double radius = std::sqrt(-2 * std::log(u));
     out[i] = static_cast<float>(radius * std::cos(w));
-    if (i + 1 < count) out[i + 1] = static_cast<float>(radius * std::sin(w));
+    if (i + 1 < fresh) out[i + 1] = static_cast<float>(radius * std::sin(w));
   }
+  RepeatFrom(kNoisePeriod, reinterpret_cast<std::byte*>(out), count, 4);
 }
 
-Extent ExtentOf(std::int64_t batch, std::int64_t rows, std::int64_t heads, std::int64_t width,
-                const Strides& strides) {
-  if (batch == 0 || rows == 0 || heads == 0 || width == 0) return {0, 0};
-  Extent e{0, width};
-  for (const std::int64_t reach :
-       {(batch - 1) * strides.batch, (rows - 1) * strides.row, (heads - 1) * strides.head}) {
-    e.elements += std::abs(reach);
-    e.low += std::min<std::int64_t>(reach, 0);
-  }
-  return e;
-}
-
-void* Inputs::Take(std::int64_t bytes) {
-  memory_.emplace_back();
-  // Never empty: a null pointer would say "not given" even where a tensor has no elements.
-  memory_.back().resize(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 64)));
-  return memory_.back().data();
-}
+void* Inputs::Take(std::int64_t bytes) { return memory_.emplace_back(bytes).data(); }
 
 void* Inputs::Noise(DType dtype, const Extent& extent, std::uint64_t seed) {
   auto* base = static_cast<std::byte*>(Take(extent.elements * SizeOf(dtype)));
@@ -99,6 +86,13 @@ void* Inputs::Blank(DType dtype, const Extent& extent) {
   return base - extent.low * SizeOf(dtype);
 }
 
+void* Inputs::Rounded(const std::vector<float>& values) {
+  auto* data = static_cast<std::byte*>(
+      Take(static_cast<std::int64_t>(values.size()) * SizeOf(problem_.dtype)));
+  RoundTo(problem_.dtype, values, data);
+  return data;
+}
+
 void Inputs::FillScoreTerms(std::uint64_t seed) {
   const Problem& p = problem_;
   if (p.alibi != Alibi::kNone) {
@@ -111,60 +105,89 @@ void Inputs::FillScoreTerms(std::uint64_t seed) {
     buffers_.alibi_slopes = slopes;
   }
   if (p.bias.given) buffers_.bias = Noise(p.bias_dtype, ExtentOf(p.bias), seed + 4);
-  const auto coin_flips = [&](const Broadcast& shape, std::uint64_t state) {
-    const Extent e = ExtentOf(shape);
-    auto* flags = static_cast<std::uint8_t*>(Take(e.elements));
-    for (std::int64_t i = 0; i < e.elements; ++i) flags[i] = Next(&state) & 1;
-    return flags - e.low;
-  };
-  if (p.mask.given) buffers_.mask = coin_flips(p.mask, seed + 5);
-  if (p.block_map.given) buffers_.block_map = coin_flips(p.block_map, seed + 6);
   if (p.sinks) buffers_.sinks = static_cast<float*>(Noise(DType::kF32, {0, p.q_heads}, seed + 7));
-  const auto one_per_entry = [&](std::int64_t value) {
-    auto* array = static_cast<std::int32_t*>(Take(p.batch * 4));
-    std::fill(array, array + p.batch, static_cast<std::int32_t>(value));
-    return array;
+}
+
+// v in the rows of k takes no memory of its own.
+void Inputs::FillKeysAndValues(bool v_in_k, std::uint64_t seed) {
+  const Problem& p = problem_;
+  const std::int64_t batch = p.ragged ? 1 : p.batch, rows = p.ragged ? p.total_k : p.k_len;
+  buffers_.k = Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, p.dim, p.k_strides), seed + 2);
+  buffers_.v =
+      v_in_k ? buffers_.k
+             : Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, p.dim_v, p.v_strides), seed + 3);
+}
+
+void Inputs::FillCache(bool v_in_k, std::uint64_t seed) {
+  const Problem& p = problem_;
+  const Cache& c = p.cache;
+  const auto tensor = [&](std::int64_t batch, std::int64_t rows, std::int64_t width,
+                          const Strides& strides, std::uint64_t its_seed) {
+    return Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, width, strides), its_seed);
   };
-  if (p.key_lengths) buffers_.key_lengths = one_per_entry(p.k_len);
-  if (p.query_offsets) buffers_.query_offsets = one_per_entry(p.k_len - p.q_len);
+  buffers_.k_cache = tensor(c.slots, c.rows, p.dim, p.k_strides, seed + 2);
+  buffers_.v_cache =
+      v_in_k ? buffers_.k_cache : tensor(c.slots, c.rows, p.dim_v, p.v_strides, seed + 3);
+  if (c.new_len > 0) {
+    buffers_.k_new = tensor(p.batch, c.new_len, p.dim, p.k_new_strides, seed + 15);
+    buffers_.v_new = tensor(p.batch, c.new_len, p.dim_v, p.v_new_strides, seed + 16);
+  }
+  if (c.rotary == Rotary::kNone) return;
+  const std::int64_t pairs = c.rotary_dim / 2;
+  std::vector<float> cosines(static_cast<std::size_t>(c.rotary_rows * pairs)), sines(cosines);
+  for (std::int64_t row = 0; row < c.rotary_rows; ++row) {
+    for (std::int64_t n = 0; n < pairs; ++n) {
+      const double turn = static_cast<double>(row) *
+                          std::pow(1e4, -static_cast<double>(n) / static_cast<double>(pairs));
+      cosines[static_cast<std::size_t>(row * pairs + n)] = static_cast<float>(std::cos(turn));
+      sines[static_cast<std::size_t>(row * pairs + n)] = static_cast<float>(std::sin(turn));
+    }
+  }
+  buffers_.rotary_cos = Rounded(cosines);
+  buffers_.rotary_sin = Rounded(sines);
 }
 
 void Inputs::FillBackward(std::uint64_t seed) {
   const Problem& p = problem_;
   const DType grad = p.f32_grads ? DType::kF32 : p.dtype;
-  const Extent rows{0, p.batch * p.q_heads * p.q_len};
+  const std::int64_t batch = p.ragged ? 1 : p.batch;
+  const std::int64_t queries = p.ragged ? p.total_q : p.q_len;
+  const std::int64_t keys = p.ragged ? p.total_k : p.k_len;
+  const Extent rows{0, batch * p.q_heads * queries};
   const auto extent = [&](std::int64_t len, std::int64_t heads, std::int64_t width,
-                          const Strides& s) {
-    return bench::ExtentOf(p.batch, len, heads, width, s);
-  };
-  buffers_.dout = Noise(p.dtype, extent(p.q_len, p.q_heads, p.dim_v, p.dout_strides), seed + 8);
+                          const Strides& s) { return ExtentOf(batch, len, heads, width, s); };
+  buffers_.dout = Noise(p.dtype, extent(queries, p.q_heads, p.dim_v, p.dout_strides), seed + 8);
   if (p.dlse) buffers_.dlse = static_cast<float*>(Noise(DType::kF32, rows, seed + 9));
   // With `accumulate` the gradients are read too: noise serves both.
-  buffers_.dq = Noise(grad, extent(p.q_len, p.q_heads, p.dim, p.dq_strides), seed + 10);
-  buffers_.dk = Noise(grad, extent(p.k_len, p.k_heads, p.dim, p.dk_strides), seed + 11);
-  buffers_.dv = Noise(grad, extent(p.k_len, p.k_heads, p.dim_v, p.dv_strides), seed + 12);
+  buffers_.dq = Noise(grad, extent(queries, p.q_heads, p.dim, p.dq_strides), seed + 10);
+  buffers_.dk = Noise(grad, extent(keys, p.k_heads, p.dim, p.dk_strides), seed + 11);
+  buffers_.dv = Noise(grad, extent(keys, p.k_heads, p.dim_v, p.dv_strides), seed + 12);
   if (p.want_dbias) {
     buffers_.dbias = Noise(p.f32_grads ? DType::kF32 : p.bias_dtype, ExtentOf(p.bias), seed + 13);
   }
   if (p.want_dsinks) buffers_.dsinks = static_cast<float*>(Noise(DType::kF32, {0, p.q_heads}, 14));
 }
 
-Result<Inputs> Inputs::Make(const Problem& problem, std::uint64_t seed) {
-  if (problem.ragged || problem.cache.given) {
-    return Status(StatusCode::kRefused, std::string("the benchmark makes up dense tensors only; ") +
-                                            (problem.ragged ? "a ragged batch" : "a cache") +
-                                            " needs index arrays of the caller's");
-  }
+Result<Inputs> Inputs::Make(const Problem& problem, const Patterns& patterns, std::uint64_t seed) {
+  Result<Arrays> arrays = Arrays::Make(problem, patterns, seed);
+  if (!arrays) return arrays.status();
   Inputs inputs;
   inputs.problem_ = problem;
+  inputs.arrays_ = std::move(*arrays);
   const Problem& p = inputs.problem_;
-  const Extent q = bench::ExtentOf(p.batch, p.q_len, p.q_heads, p.dim, p.q_strides);
-  const Extent k = bench::ExtentOf(p.batch, p.k_len, p.k_heads, p.dim, p.k_strides);
-  const Extent v = bench::ExtentOf(p.batch, p.k_len, p.k_heads, p.dim_v, p.v_strides);
-  const Extent o = bench::ExtentOf(p.batch, p.q_len, p.q_heads, p.dim_v, p.o_strides);
-  const double bytes = static_cast<double>(SizeOf(p.dtype)) *
-                       (static_cast<double>(q.elements) + static_cast<double>(k.elements) +
-                        static_cast<double>(v.elements) + static_cast<double>(o.elements));
+  const std::int64_t batch = p.ragged ? 1 : p.batch, queries = p.ragged ? p.total_q : p.q_len;
+  const Extent q = ExtentOf(batch, queries, p.q_heads, p.dim, p.q_strides);
+  const Extent o = ExtentOf(batch, queries, p.q_heads, p.dim_v, p.o_strides);
+  const std::int64_t slots = p.cache.given ? p.cache.slots : batch;
+  const std::int64_t keys = p.cache.given ? p.cache.rows : p.ragged ? p.total_k : p.k_len;
+  const Extent k = ExtentOf(slots, keys, p.k_heads, p.dim, p.k_strides);
+  const Extent v = ExtentOf(slots, keys, p.k_heads, p.dim_v, p.v_strides);
+  const double bytes =
+      static_cast<double>(SizeOf(p.dtype)) *
+          (static_cast<double>(q.elements) + static_cast<double>(o.elements) +
+           static_cast<double>(k.elements) +
+           (patterns.v_in_k ? 0 : static_cast<double>(v.elements))) +
+      (p.bias.given ? static_cast<double>(ExtentOf(p.bias).elements * SizeOf(p.bias_dtype)) : 0);
   const auto too_much = [&](double need) {
     return Status(StatusCode::kRefused, "the tensors take " + std::to_string(need / 1e9) +
                                             " GB, more than this machine has free");
@@ -173,15 +196,22 @@ Result<Inputs> Inputs::Make(const Problem& problem, std::uint64_t seed) {
   if (free > 0 && bytes > 0.9 * static_cast<double>(free)) return too_much(bytes);
   try {
     Buffers& b = inputs.buffers_;
+    inputs.arrays_.AddTo(&b);
     b.q = inputs.Noise(p.dtype, q, seed + 1);
-    b.k = inputs.Noise(p.dtype, k, seed + 2);
-    b.v = inputs.Noise(p.dtype, v, seed + 3);
+    if (p.cache.given) {
+      inputs.FillCache(patterns.v_in_k, seed);
+    } else {
+      inputs.FillKeysAndValues(patterns.v_in_k, seed);
+    }
     b.o = inputs.Blank(p.out_dtype.value_or(p.dtype), o);
-    const std::int64_t rows = p.batch * p.q_heads * p.q_len;
+    const std::int64_t rows = p.q_heads * batch * queries;
     if (p.want_lse || p.op == Op::kBackward) {
       b.lse = static_cast<float*>(inputs.Blank(DType::kF32, {0, rows}));
     }
-    if (p.want_probs) b.probs = inputs.Blank(p.out_dtype.value_or(p.dtype), {0, rows * p.k_len});
+    if (p.want_probs) {
+      b.probs =
+          inputs.Blank(p.out_dtype.value_or(p.dtype), {0, p.batch * p.q_heads * p.q_len * p.k_len});
+    }
     inputs.FillScoreTerms(seed);
     if (p.op == Op::kBackward) inputs.FillBackward(seed);
   } catch (const std::bad_alloc&) {

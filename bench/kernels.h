@@ -6,6 +6,8 @@
 
 namespace heed::bench {
 
+inline constexpr int kReadStep = 512;
+
 /// The probes of one instruction set. Plain functions in a plain table: the file that defines them
 /// is compiled with that set's flags and must not hand any shared inline code to the linker.
 struct Kernels {
@@ -14,7 +16,7 @@ struct Kernels {
   double (*fma)(std::int64_t rounds);
   /// The same with bf16 dot products; null where the set has none.
   double (*dot)(std::int64_t rounds);
-  /// Reads `bytes` (a multiple of 1024) in order, prefetching ahead.
+  /// Reads `bytes` (a multiple of kReadStep) in order, prefetching ahead.
   void (*read)(const void* data, std::int64_t bytes);
   /// s[first..last) becomes its softmax, every other entry of s[0..n) becomes 0. `s` starts on a
   /// cache line and n is a multiple of kRowFloats.

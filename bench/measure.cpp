@@ -10,6 +10,7 @@
 #include "bench/machine.h"
 #include "bench/peak.h"
 #include "bench/standard.h"
+#include "bench/stream.h"
 
 namespace heed::bench {
 namespace {
@@ -28,11 +29,6 @@ Status RunForward(const Plan& plan, const Buffers& all, const PlanOptions& optio
   p.want_lse = true;
   p.dlse = p.want_dbias = p.want_dsinks = p.f32_grads = p.accumulate = false;
   return Forward(p, buffers, options);
-}
-
-bool MemoryBound(const PlanInfo& info) {
-  return info.bytes_min > 0 && info.flops < kComputeBound * info.bytes_min &&
-         info.bytes_min > static_cast<double>(ThisMachine().l3_bytes);
 }
 
 Result<StandardReport> MeasureStandard(const Request& request, const Plan& plan,
@@ -60,9 +56,12 @@ Result<Report> MeasureOrThrow(const Request& request) {
   report.info = plan->Info();
 
   tell("making up the inputs");
-  const Result<Inputs> inputs = Inputs::Make(plan->problem(), request.seed);
+  const Result<Inputs> inputs = Inputs::Make(plan->problem(), request.patterns, request.seed);
   if (!inputs) return inputs.status();
   Buffers buffers = inputs->buffers();
+  const Result<Needs> needs = NeedsOf(*plan, buffers, request.patterns.v_in_k, request.decode);
+  if (!needs) return needs.status();
+  report.needs = *needs;
   std::vector<std::byte> workspace(static_cast<std::size_t>(plan->workspace_bytes()));
   const bool backward = report.problem.op == Op::kBackward;
   if (backward) {
@@ -78,6 +77,12 @@ Result<Report> MeasureOrThrow(const Request& request) {
   tell("measuring the peak");
   PeakProbe peak(report.info.isa, report.problem.dtype, report.info.threads);
   peak.Sample(kProbesAround);
+  std::optional<ReadStream> stream;
+  if (request.decode || report.needs.memory_bound()) {
+    stream.emplace(report.info.isa, report.info.threads,
+                   static_cast<std::int64_t>(report.needs.bytes));
+    stream->Sample();
+  }
   if (Status status = run(); !status) return status;  // and it warms up
 
   tell("timing");
@@ -87,16 +92,18 @@ Result<Report> MeasureOrThrow(const Request& request) {
       [&] {
         if (Status status = run(); !status) failed = status;
       },
-      [&] { peak.Sample(1); });
+      [&] {
+        peak.Sample(1);
+        if (stream) stream->Sample();
+      });
   if (!failed) return failed;
   peak.Sample(kProbesAround);
   report.peak = peak.best();
   report.peak_unit = peak.unit();
 
-  if (MemoryBound(report.info)) {
-    tell("measuring the read stream");
-    ReadStream stream(report.info.isa, report.info.threads);
-    if (stream.best() > 0) report.stream = stream.best();
+  if (stream) {
+    stream->Sample();
+    if (stream->median() > 0) report.stream = stream->median();
   }
   if (request.standard) {
     tell("timing standard attention");
@@ -108,6 +115,11 @@ Result<Report> MeasureOrThrow(const Request& request) {
 }
 
 }  // namespace
+
+double Report::fraction_of_limit() const {
+  if (peak <= 0 || !stream || times.median <= 0) return 0;
+  return std::max(needs.flops / peak, needs.bytes / *stream) / times.median;
+}
 
 Times Repeat(double seconds, int least, const std::function<void()>& f,
              const std::function<void()>& between) {

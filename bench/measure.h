@@ -8,13 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "bench/needs.h"
+#include "bench/patterns.h"
 #include "heed/heed.h"
 
 namespace heed::bench {
 
 struct Request {
   Problem problem;
+  Patterns patterns;  ///< of masks, maps and lengths
   PlanOptions plan;
+  bool decode = false;    ///< what counts is how fast keys and values are read
   double seconds = 1;     ///< of timed runs; at least three runs are made
   bool one_shot = false;  ///< time heed::Forward, which plans every time, instead of heed::Run
   bool standard = false;
@@ -38,17 +42,21 @@ struct Report {
   Problem problem;  ///< with every default filled in
   PlanInfo info;
   Times times;
+  Needs needs;
   double peak = 0;        ///< flops per second that the same threads can issue; 0 = not known
   std::string peak_unit;  ///< "f32 fma", "bf16 dot"
-  /// Bytes per second of a sequential read, measured only where memory bounds the call: fewer than
-  /// kComputeBound flops a byte, and more bytes than the last cache holds.
+  /// Bytes per second of a sequential read of as much memory, alternating with the calls; measured
+  /// when decoding, and where memory bounds the call.
   std::optional<double> stream;
+
+  double flops_rate() const { return needs.flops / times.median; }
+  double bytes_rate() const { return needs.bytes / times.median; }
+  /// Of the larger of the two times that the arithmetic at its peak and the reading at the speed of
+  /// the stream would take; 0 where one is not known.
+  double fraction_of_limit() const;
+
   std::optional<StandardReport> standard;
 };
-
-/// A core that does 2 x 16 x 2 flops a clock and reads 10 bytes a clock needs this many flops a
-/// byte, times a margin of five.
-inline constexpr double kComputeBound = 32;
 
 Result<Report> Measure(const Request& request);
 

@@ -1,9 +1,8 @@
-// bench/peak.cpp: windows of peak arithmetic and of sequential reading. Not here: the instructions.
+// bench/peak.cpp: windows of peak arithmetic. Not here: the instructions.
 #include "bench/peak.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
+#include <vector>
 
 #include "bench/machine.h"
 #include "bench/together.h"
@@ -14,7 +13,6 @@ namespace {
 // Long enough that a clock read (about 30 ns) is nothing, short enough to fit between
 // interruptions.
 constexpr double kWindowSeconds = 4e-4;
-constexpr std::int64_t kReadUnit = 1024;  // Kernels::read takes multiples of it
 
 }  // namespace
 
@@ -44,37 +42,6 @@ double PeakProbe::Window() {
 void PeakProbe::Sample(int windows) {
   if (!valid()) return;
   for (int i = 0; i < windows; ++i) best_ = std::max(best_, Window());
-}
-
-ReadStream::ReadStream(const std::string& isa, int threads)
-    : kernels_(KernelsOf(isa.c_str())), threads_(std::max(1, threads)) {
-  if (kernels_ == nullptr) return;
-  constexpr std::int64_t kMost = std::int64_t{1} << 30;
-  const std::int64_t l3 = std::max<std::int64_t>(ThisMachine().l3_bytes, 16 << 20);
-  std::int64_t total = std::min(5 * l3, kMost);
-  if (const std::int64_t free = AvailableMemory(); free > 0) total = std::min(total, free / 8);
-  bytes_ = total / threads_ / kReadUnit * kReadUnit;
-  for (int t = 0; t < threads_; ++t) {
-    void* part = std::aligned_alloc(4096, static_cast<std::size_t>((bytes_ + 4095) / 4096 * 4096));
-    if (part == nullptr) {
-      bytes_ = 0;
-      return;
-    }
-    std::memset(part, 1, static_cast<std::size_t>(bytes_));  // pages of its own, not the zero page
-    data_.push_back(part);
-  }
-  for (int i = 0; i < 3; ++i) Sample();
-}
-
-ReadStream::~ReadStream() {
-  for (void* part : data_) std::free(part);
-}
-
-void ReadStream::Sample() {
-  if (kernels_ == nullptr || bytes_ == 0) return;
-  const double seconds = Together(
-      threads_, [&](int t) { kernels_->read(data_[static_cast<std::size_t>(t)], bytes_); });
-  best_ = std::max(best_, static_cast<double>(bytes_ * threads_) / seconds);
 }
 
 }  // namespace heed::bench

@@ -1,11 +1,9 @@
-// bench/peak.h: the most this machine can compute and read, measured beside whatever is timed.
-// Not here: the instructions (kernels.cpp).
+// bench/peak.h: the most this machine can compute, measured beside whatever is timed. Not here: the
+// instructions (kernels.cpp), reading (stream.h).
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <string>
-#include <vector>
 
 #include "bench/kernels.h"
 #include "heed/types.h"
@@ -36,28 +34,6 @@ class PeakProbe {
   const char* unit_ = "";
   int threads_ = 1;
   std::int64_t rounds_ = 0;
-  double best_ = 0;
-};
-
-/// Bytes per second of a prefetching sequential read by `threads` threads over memory larger than
-/// four times the last cache (at most 1 GiB and an eighth of what is free). Takes about a second
-/// the first time. 0 if this build has no such probe.
-class ReadStream {
- public:
-  ReadStream(const std::string& isa, int threads);
-  ~ReadStream();
-  ReadStream(const ReadStream&) = delete;
-  ReadStream& operator=(const ReadStream&) = delete;
-
-  /// Reads everything once.
-  void Sample();
-  double best() const { return best_; }
-
- private:
-  const Kernels* kernels_ = nullptr;
-  int threads_ = 1;
-  std::int64_t bytes_ = 0;   ///< of one thread
-  std::vector<void*> data_;  ///< one part per thread
   double best_ = 0;
 };
 

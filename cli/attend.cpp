@@ -95,7 +95,7 @@ Status WriteOutput(const Options& o, const Problem& problem, io::Tensor out, io:
   return io::WriteSafetensors(o.out, file);
 }
 
-int Attend(const Options& o) {
+int Attend(Options& o) {
   if (const std::string misuse = Misuse(o); !misuse.empty()) {
     return Fail(kUsage, misuse + "; `heed attend --help` shows examples");
   }

@@ -7,6 +7,7 @@
 #include "cli/json.h"
 #include "cli/options.h"
 #include "cli/options_parse.h"
+#include "cli/tile_svg.h"
 #include "cli/words.h"
 #include "heed/heed.h"
 
@@ -19,7 +20,11 @@ constexpr const char* kExamples =
     "  heed bench --sq 4096 --standard                  beside OpenBLAS and a softmax of all "
     "scores\n"
     "  heed bench --sq 1 --sk 16 --threads 1 --one-shot latency of a call that plans every time\n"
-    "  heed bench --batch 8 --heads 12 --sq 128 --json";
+    "  heed bench --batch 8 --heads 12 --sq 128 --json\n"
+    "  heed bench --sq 4096 --mask blocks:64:0.25 --alibi --dropout 0.1\n"
+    "  heed bench --lengths 128-2048:16 --causal        a packed batch of 16 sequences\n"
+    "  heed bench --op decode --kv-total-mb 256 --heads 64 --kv-heads 8 --d 128 --dtype bf16\n"
+    "  heed bench --op decode --sk 16384 --page-size 16 --layout bhsd --d 128";
 
 struct Options {
   ProblemOptions problem;
@@ -27,38 +32,41 @@ struct Options {
   bool json = false;
 };
 
-Json ReportJson(const bench::Report& report) {
+Json OrNull(double x, double unit) { return x > 0 ? Number(x / unit) : Json(nullptr); }
+
+Json ReportJson(const bench::Report& report, bool decode) {
   const Problem& p = report.problem;
   const PlanInfo& i = report.info;
-  const double rate = i.flops / report.times.median;
-  Json j = {{"op", Name(p.op)},
-            {"dtype", heed::Name(p.dtype)},
-            {"batch", p.batch},
-            {"sq", p.q_len},
-            {"sk", p.k_len},
-            {"hq", p.q_heads},
-            {"hk", p.k_heads},
-            {"d", p.dim},
-            {"dv", p.dim_v},
-            {"causal", p.causal},
-            {"isa", i.isa},
-            {"backend", i.backend},
-            {"kernel", i.kernel},
-            {"threads", i.threads},
-            {"seconds_median", Number(report.times.median)},
-            {"seconds_min", Number(report.times.min)},
-            {"flops", Number(i.flops)},
-            {"gflops_median", Number(rate / 1e9)},
-            {"peak_gflops", report.peak > 0 ? Number(report.peak / 1e9) : Json(nullptr)},
-            {"fraction_of_peak", report.peak > 0 ? Number(rate / report.peak) : Json(nullptr)},
-            {"workspace_bytes", i.workspace_bytes}};
-  if (report.stream) {
-    const double bytes = i.bytes_min / report.times.median;
-    j["bytes"] = Number(i.bytes_min);
-    j["gbytes_per_second"] = Number(bytes / 1e9);
-    j["stream_gbytes_per_second"] = Number(*report.stream / 1e9);
-    j["fraction_of_stream"] = Number(bytes / *report.stream);
-  }
+  const bench::Needs& needs = report.needs;
+  const double stream = report.stream.value_or(0);
+  Json j = {
+      {"op", decode ? "decode" : Name(p.op)},
+      {"dtype", heed::Name(p.dtype)},
+      {"batch", p.batch},
+      {"sq", p.q_len},
+      {"sk", p.k_len},
+      {"hq", p.q_heads},
+      {"hk", p.k_heads},
+      {"d", p.dim},
+      {"dv", p.dim_v},
+      {"causal", p.causal},
+      {"isa", i.isa},
+      {"backend", i.backend},
+      {"kernel", i.kernel},
+      {"threads", i.threads},
+      {"seconds_median", Number(report.times.median)},
+      {"seconds_min", Number(report.times.min)},
+      {"flops", Number(needs.flops)},
+      {"gflops_median", Number(report.flops_rate() / 1e9)},
+      {"peak_gflops", OrNull(report.peak, 1e9)},
+      {"fraction_of_peak", report.peak > 0 ? Number(report.flops_rate() / report.peak) : Json()},
+      {"workspace_bytes", i.workspace_bytes},
+      {"visible_pairs", Number(needs.tiles.visible_pairs)},
+      {"bytes", Number(needs.bytes)},
+      {"gbps", Number(report.bytes_rate() / 1e9)},
+      {"stream_gbps", OrNull(stream, 1e9)},
+      {"fraction_of_stream", stream > 0 ? Number(report.bytes_rate() / stream) : Json()},
+      {"fraction_of_limit", OrNull(report.fraction_of_limit(), 1)}};
   if (report.standard) {
     j["standard_seconds_median"] = Number(report.standard->times.median);
     j["standard_bytes"] = report.standard->bytes;
@@ -67,34 +75,54 @@ Json ReportJson(const bench::Report& report) {
   return j;
 }
 
-std::string Shape(const Problem& p) {
-  std::string text = fmt::format("{} {} · batch {} · {} queries, {} keys · heads {}", Name(p.op),
-                                 heed::Name(p.dtype), p.batch, p.q_len, p.k_len, p.q_heads);
+// Terms of the score that hide nothing.
+std::string Terms(const Problem& p) {
+  std::vector<std::string> said;
+  if (p.softcap > 0) said.push_back(fmt::format("softcap {}", p.softcap));
+  if (p.alibi != Alibi::kNone) said.emplace_back("ALiBi");
+  if (p.bias.given) {
+    said.push_back(fmt::format("bias {},{},{},{} {}", p.bias.batch, p.bias.heads, p.bias.rows,
+                               p.bias.cols, heed::Name(p.bias_dtype)));
+  }
+  if (p.sinks) said.emplace_back("sinks");
+  if (p.dropout_p > 0) said.push_back(fmt::format("dropout {}", p.dropout_p));
+  if (p.cache.blocks > 0) said.push_back(fmt::format("pages of {}", p.cache.rows));
+  return Join(said, ", ");
+}
+
+std::string Shape(const Problem& p, const Options& o) {
+  std::string text = fmt::format("{} {} · batch {} · {} queries, {} keys · heads {}",
+                                 o.request.decode ? "decode" : Name(p.op), heed::Name(p.dtype),
+                                 p.batch, p.q_len, p.k_len, p.q_heads);
   if (p.k_heads != p.q_heads) text += fmt::format(" over {}", p.k_heads);
   text += p.dim == p.dim_v ? fmt::format(" · d {}", p.dim)
                            : fmt::format(" · d {}, dv {}", p.dim, p.dim_v);
-  return p.causal ? text + " · causal" : text;
+  for (const std::string& more : {Describe(p, o.request.patterns), Terms(p)}) {
+    if (!more.empty()) text += " · " + more;
+  }
+  return text;
 }
 
-void PrintText(const bench::Report& report, bool one_shot) {
+void PrintText(const bench::Report& report, const Options& options) {
   const PlanInfo& i = report.info;
   const bench::Times& t = report.times;
-  fmt::print("problem   {}\n", Shape(report.problem));
+  fmt::print("problem   {}\n", Shape(report.problem, options));
   fmt::print("plan      {}{}{} · {} · {} thread{}\n", i.backend, i.isa.empty() ? "" : " · ", i.isa,
              i.kernel, i.threads, i.threads == 1 ? "" : "s");
   fmt::print("time      {} median, {} best of {} calls{}\n", Seconds(t.median), Seconds(t.min),
-             Count(static_cast<double>(t.runs)), one_shot ? ", planning included" : "");
-  const double rate = i.flops / t.median;
-  fmt::print("rate      {:.1f} GFLOP/s of {} visible", rate / 1e9, Flops(i.flops));
+             Count(static_cast<double>(t.runs)),
+             options.request.one_shot ? ", planning included" : "");
+  const double rate = report.flops_rate();
+  fmt::print("rate      {:.1f} GFLOP/s of {} visible", rate / 1e9, Flops(report.needs.flops));
   if (report.peak > 0) {
     fmt::print("; {} of the peak of {:.1f} measured beside it ({})", Percent(rate / report.peak),
                report.peak / 1e9, report.peak_unit);
   }
   fmt::print("\n");
   if (report.stream) {
-    const double bytes = i.bytes_min / t.median;
-    fmt::print("stream    {:.1f} GB/s of {}; {} of a sequential read of {:.1f} GB/s\n", bytes / 1e9,
-               Bytes(i.bytes_min), Percent(bytes / *report.stream), *report.stream / 1e9);
+    fmt::print("stream    {:.1f} GB/s of {}; {} of a sequential read of {:.1f} GB/s beside it\n",
+               report.bytes_rate() / 1e9, Bytes(report.needs.bytes),
+               Percent(report.bytes_rate() / *report.stream), *report.stream / 1e9);
   }
   fmt::print("memory    {} of workspace\n", Bytes(static_cast<double>(i.workspace_bytes)));
   if (!report.standard) return;
@@ -109,12 +137,14 @@ int Bench(Options& options) {
   Progress progress;
   options.request.progress = [&](const std::string& what) { progress.Show(what); };
   options.request.problem = options.problem.Over({.q_len = 2048, .dim = 64});
+  options.request.patterns = options.problem.patterns();
+  options.request.decode = options.problem.decode();
   const Result<bench::Report> report = bench::Measure(options.request);
   if (!report) return FailProblem(report.status());
   if (options.json) {
-    Print(ReportJson(*report), -1);
+    Print(ReportJson(*report, options.request.decode), -1);
   } else {
-    PrintText(*report, options.request.one_shot);
+    PrintText(*report, options);
   }
   return kDone;
 }

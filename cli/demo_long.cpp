@@ -68,7 +68,7 @@ Status Compute(const Problem& problem, const PlanOptions& options, Tally* tally,
                std::vector<Row>* rows, std::string* why_not) {
   const Result<Plan> plan = MakePlan(problem, options);
   if (!plan) return plan.status();
-  const Result<bench::Inputs> inputs = bench::Inputs::Make(plan->problem(), /*seed=*/1);
+  const Result<bench::Inputs> inputs = bench::Inputs::Make(plan->problem(), {}, /*seed=*/1);
   if (!inputs) return inputs.status();
   Buffers buffers = inputs->buffers();
   std::vector<std::byte> workspace(static_cast<std::size_t>(plan->workspace_bytes()));

@@ -1,10 +1,19 @@
 // cli/explain.cpp: `heed explain`: the Plan of a problem, or every reason why there is none.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <fstream>
+#include <optional>
+
+#include "bench/arrays.h"
+#include "bench/needs.h"
 #include "bench/peak.h"
+#include "bench/stream.h"
 #include "cli/command.h"
 #include "cli/json.h"
 #include "cli/options.h"
+#include "cli/options_parse.h"
+#include "cli/tile_svg.h"
 #include "cli/words.h"
 #include "heed/heed.h"
 
@@ -14,13 +23,17 @@ namespace {
 constexpr const char* kExamples =
     "  heed explain --sq 8192 --heads 32 --kv-heads 8 --d 128 --dtype bf16 --causal\n"
     "  heed explain --sq 1 --sk 65536 --heads 32 --kv-heads 8 --d 128 --dtype bf16\n"
-    "  heed explain --sq 4096 --softcap 30                 # refused options say why\n"
+    "  heed explain --sq 4096 --mask blocks:64:0.25 --svg tiles.svg\n"
+    "  heed explain --lengths 128-2048:16 --causal         # a packed batch of 16 sequences\n"
+    "  heed explain --sq 4096 --dtype f64                  # refused requests say why\n"
     "  heed explain --sq 512 --op backward --backend reference --json";
 
 struct Options {
   ProblemOptions problem;
   PlanOptions plan;
   bool json = false;
+  std::string svg;   // a file for the map of tiles
+  std::string head;  // "B,H" of the map
 };
 
 Json RefusalsJson(const std::vector<Refusal>& refused) {
@@ -29,26 +42,72 @@ Json RefusalsJson(const std::vector<Refusal>& refused) {
   return list;
 }
 
-// What the arithmetic alone takes on this machine: a probe of a few milliseconds. No peak (0) where
-// the backend has no instruction set.
+// What the arithmetic alone takes on this machine, and where memory may bound the call the reading:
+// probes of some milliseconds. No peak (0) where the backend has no instruction set.
 struct Limit {
   double peak = 0;  // flops per second
   std::string unit;
-  double seconds = 0;
+  double stream = 0;  // bytes per second
+
+  double compute_seconds(const bench::Needs& n) const { return peak > 0 ? n.flops / peak : 0; }
+  double memory_seconds(const bench::Needs& n) const { return stream > 0 ? n.bytes / stream : 0; }
+  bool memory(const bench::Needs& n) const { return memory_seconds(n) > compute_seconds(n); }
 };
 
-Limit LimitOf(const Plan& plan, const PlanInfo& info) {
+Limit LimitOf(const Plan& plan, const PlanInfo& info, const bench::Needs& needs) {
   bench::PeakProbe probe(info.isa, plan.problem().dtype, info.threads);
   probe.Sample(8);
-  if (probe.best() <= 0) return {};
-  return {.peak = probe.best(), .unit = probe.unit(), .seconds = info.flops / probe.best()};
+  Limit limit = {.peak = probe.best(), .unit = probe.unit(), .stream = 0};
+  if (limit.peak > 0 && needs.memory_bound()) {
+    constexpr double kMost = 256e6;
+    bench::ReadStream stream(info.isa, info.threads,
+                             static_cast<std::int64_t>(std::min(needs.bytes, kMost)));
+    for (int n = 0; n < 3; ++n) stream.Sample();
+    limit.stream = stream.median();
+  }
+  return limit;
 }
 
-Json PlanJson(const Plan& plan) {
-  const PlanInfo i = plan.Info();
-  const Limit limit = LimitOf(plan, i);
+// The plan, and what is known beyond it where arrays are made up.
+struct Explained {
+  Plan plan;
+  PlanInfo info;
+  bool arrays = false;  // counts are those of arrays
+  bench::Needs needs;
+  std::optional<TileMap> map;
+};
+
+Result<Explained> Look(const Plan& plan, const Options& o, std::int64_t b, std::int64_t h) {
+  Explained e = {.plan = plan, .info = plan.Info(), .arrays = false, .needs = {}, .map = {}};
+  const bench::Patterns& patterns = o.problem.patterns();
+  const PlanInfo& i = e.info;
+  e.needs = {.tiles = {i.tiles_full, i.tiles_edge, i.tiles_empty, i.visible_pairs},
+             .flops = i.flops,
+             .bytes = i.bytes_min};
+  e.arrays = patterns.decides();
+  if (!e.arrays && o.svg.empty() && !o.problem.decode()) return e;
+  const Result<bench::Arrays> arrays = bench::Arrays::Make(plan.problem(), patterns, /*seed=*/1);
+  if (!arrays) return arrays.status();
+  Buffers buffers;
+  arrays->AddTo(&buffers);
+  const Result<bench::Needs> needs =
+      bench::NeedsOf(plan, buffers, patterns.v_in_k, o.problem.decode());
+  if (!needs) return needs.status();
+  if (e.arrays || o.problem.decode()) e.needs = *needs;
+  if (o.svg.empty()) return e;
+  Result<TileMap> map = MapTiles(plan, buffers, b, h);
+  if (!map) return map.status();
+  e.map = std::move(*map);
+  return e;
+}
+
+Json OrNull(double x) { return x > 0 ? Number(x) : Json(nullptr); }
+
+Json PlanJson(const Explained& e) {
+  const PlanInfo& i = e.info;
+  const Limit limit = LimitOf(e.plan, i, e.needs);
   return {{"status", "ok"},
-          {"problem", ToJson(plan.problem())},
+          {"problem", ToJson(e.plan.problem())},
           {"backend", i.backend},
           {"isa", i.isa},
           {"kernel", i.kernel},
@@ -58,21 +117,66 @@ Json PlanJson(const Plan& plan) {
           {"block_rows", i.block_rows},
           {"block_keys", i.block_keys},
           {"items", i.items},
-          {"tiles_full", i.tiles_full},
-          {"tiles_edge", i.tiles_edge},
-          {"tiles_empty", i.tiles_empty},
-          {"visible_pairs", Number(i.visible_pairs)},
-          {"flops", Number(i.flops)},
+          {"counts_from", e.arrays ? "arrays" : "geometry"},
+          {"tiles_full", e.needs.tiles.full},
+          {"tiles_edge", e.needs.tiles.edge},
+          {"tiles_empty", e.needs.tiles.empty},
+          {"visible_pairs", Number(e.needs.tiles.visible_pairs)},
+          {"flops", Number(e.needs.flops)},
           {"dense_flops", Number(i.dense_flops)},
+          {"bytes", Number(e.needs.bytes)},
           {"bytes_min", Number(i.bytes_min)},
           {"bytes_moved", Number(i.bytes_moved)},
           {"bytes_standard", Number(i.bytes_standard)},
-          {"peak_gflops", limit.peak > 0 ? Number(limit.peak / 1e9) : Json(nullptr)},
-          {"seconds_at_peak", limit.peak > 0 ? Number(limit.seconds) : Json(nullptr)},
+          {"limit", limit.peak <= 0         ? Json(nullptr)
+                    : limit.memory(e.needs) ? "memory"
+                                            : "compute"},
+          {"peak_gflops", OrNull(limit.peak / 1e9)},
+          {"seconds_at_peak", limit.peak > 0 ? Number(limit.compute_seconds(e.needs)) : Json()},
+          {"stream_gbps", OrNull(limit.stream / 1e9)},
+          {"seconds_at_stream", OrNull(limit.memory_seconds(e.needs))},
           {"workspace_bytes", i.workspace_bytes},
           {"workspace_formula", i.workspace_formula},
           {"besides", RefusalsJson(i.besides)},
           {"refused", RefusalsJson(i.refused)}};
+}
+
+void PrintText(const Explained& e, const bench::Patterns& patterns) {
+  const std::string text = e.plan.Describe();
+  fmt::print("{}{}", text, text.empty() || text.back() == '\n' ? "" : "\n");
+  if (e.arrays) {
+    fmt::print("arrays    {}: {}; {} of {} visible pairs\n", Describe(patterns),
+               TileCounts(e.needs.tiles), Flops(e.needs.flops), Count(e.needs.tiles.visible_pairs));
+  }
+  const Limit limit = LimitOf(e.plan, e.info, e.needs);
+  if (limit.peak <= 0) return;
+  const char* s = e.info.threads == 1 ? "" : "s";
+  if (limit.memory(e.needs)) {
+    fmt::print(
+        "expected  {} or more, limited by memory: {} at {:.1f} GB/s, a sequential read by {} "
+        "thread{} here\n",
+        Seconds(limit.memory_seconds(e.needs)), Bytes(e.needs.bytes), limit.stream / 1e9,
+        e.info.threads, s);
+  } else {
+    fmt::print(
+        "expected  {} or more, limited by compute: the arithmetic at {:.1f} GFLOP/s, the peak of "
+        "{} thread{} here ({})\n",
+        Seconds(limit.compute_seconds(e.needs)), limit.peak / 1e9, e.info.threads, s, limit.unit);
+  }
+}
+
+int WriteSvg(const Options& o, const Explained& e, std::int64_t b, std::int64_t h) {
+  const Problem& p = e.plan.problem();
+  std::string title = fmt::format("{} {} × {} keys", e.map->q_len,
+                                  e.map->q_len == 1 ? "query" : "queries", e.map->k_len);
+  if (p.batch * p.q_heads > 1) title += fmt::format(", head {} of entry {}", h, b);
+  const std::string said = Describe(p, o.problem.patterns());
+  if (!said.empty()) title += " · " + said;
+  std::ofstream file(o.svg, std::ios::binary);
+  file << TileSvg(*e.map, title);
+  file.close();
+  if (!file) return Fail(kFile, o.svg + ": cannot be written");
+  return kDone;
 }
 
 // Every backend is asked by name, so that each gives its own reason.
@@ -109,23 +213,23 @@ int ExplainRefusal(const Status& status, const Options& options, const Problem& 
   return FailProblem(status);
 }
 
-int Explain(const Options& options) {
+int Explain(Options& options) {
   const Problem problem = options.problem.Over({.q_len = 2048, .dim = 64});
+  std::vector<std::int64_t> head = {0, 0};
+  if (!options.head.empty()) {
+    head = ParseIntegers("--svg-head", options.head, 2, "two numbers B,H, both from 0");
+  }
   const Result<Plan> plan = MakePlan(problem, options.plan);
   if (!plan) return ExplainRefusal(plan.status(), options, problem);
-  if (options.json) {
-    Print(PlanJson(*plan));
-    return kDone;
+  const Result<Explained> e = Look(*plan, options, head[0], head[1]);
+  if (!e) return FailProblem(e.status());
+  if (e->map) {
+    if (const int code = WriteSvg(options, *e, head[0], head[1]); code != kDone) return code;
   }
-  const std::string text = plan->Describe();
-  fmt::print("{}{}", text, text.empty() || text.back() == '\n' ? "" : "\n");
-  const PlanInfo info = plan->Info();
-  if (const Limit limit = LimitOf(*plan, info); limit.peak > 0) {
-    fmt::print(
-        "expected  {} or more: the arithmetic at {:.1f} GFLOP/s, the peak of {} thread{} here "
-        "({})\n",
-        Seconds(limit.seconds), limit.peak / 1e9, info.threads, info.threads == 1 ? "" : "s",
-        limit.unit);
+  if (options.json) {
+    Print(PlanJson(*e));
+  } else {
+    PrintText(*e, options.problem.patterns());
   }
   return kDone;
 }
@@ -140,6 +244,14 @@ void AddExplain(CLI::App& program, Action* action) {
   auto options = std::make_shared<Options>();
   options->problem.AddTo(*command, ProblemOptions::kAll);
   AddPlanOptions(*command, &options->plan);
+  CLI::Option* svg =
+      command->add_option("--svg", options->svg, "draw the map of tiles: skipped, masked, full")
+          ->type_name("FILE");
+  command
+      ->add_option("--svg-head", options->head,
+                   "batch entry and query head of the map (default 0,0)")
+      ->type_name("B,H")
+      ->needs(svg);
   command->add_flag("--json", options->json, "print JSON");
   command->callback([action, options] { *action = [options] { return Explain(*options); }; });
 }

@@ -53,12 +53,12 @@ int Main(int argc, char** argv) {
 
   try {
     program.parse(argc, argv);
+    return action();
   } catch (const CLI::Success& success) {  // --help, --version
     return program.exit(success);
   } catch (const CLI::ParseError& error) {
     return FailUsage(program, error);
   }
-  return action();
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// cli/options.cpp: sizes, layouts and visibility as options. Not here: rules; a wrong value is the
-// library's to refuse.
+// cli/options.cpp: sizes and visibility as options. Not here: what follows from several of them
+// (options_settle.cpp); rules: a wrong value is the library's to refuse.
 #include "cli/options.h"
 
 #include "cli/options_parse.h"
@@ -9,40 +9,6 @@ namespace {
 
 constexpr const char* kSizeGroup = "Sizes";
 constexpr const char* kVisibleGroup = "Who sees whom";
-
-// Sizes may be anything a user typed: a product that leaves int64 becomes "contiguous", whose check
-// is the library's, with a sentence.
-std::int64_t Times(std::int64_t a, std::int64_t b) {
-  std::int64_t product = 0;
-  return __builtin_mul_overflow(a, b, &product) ? kPacked : product;
-}
-
-Strides HeadFirst(std::int64_t heads, std::int64_t rows, std::int64_t width) {
-  const std::int64_t head = Times(rows, width);
-  return {head == kPacked ? kPacked : Times(heads, head), width, head};
-}
-
-void ApplyLayout(const std::string& layout, Problem* p) {
-  const std::int64_t k_heads = p->k_heads != 0 ? p->k_heads : p->q_heads;
-  const std::int64_t dim_v = p->dim_v != 0 ? p->dim_v : p->dim;
-  if (layout == "bhsd") {
-    p->q_strides = p->dq_strides = HeadFirst(p->q_heads, p->q_len, p->dim);
-    p->k_strides = p->dk_strides = HeadFirst(k_heads, p->k_len, p->dim);
-    p->v_strides = p->dv_strides = HeadFirst(k_heads, p->k_len, dim_v);
-    p->o_strides = p->dout_strides = HeadFirst(p->q_heads, p->q_len, dim_v);
-  } else if (layout == "qkv") {  // rows of one packed tensor: q heads, then k heads, then v heads
-    const std::int64_t keys = Times(k_heads, p->dim), values = Times(k_heads, dim_v);
-    const std::int64_t queries = Times(p->q_heads, p->dim);
-    if (keys == kPacked || values == kPacked || queries == kPacked) return;
-    std::int64_t row = 0;
-    if (__builtin_add_overflow(queries, keys, &row) || __builtin_add_overflow(row, values, &row)) {
-      return;
-    }
-    p->q_strides = {Times(p->q_len, row), row, p->dim};
-    p->k_strides = {Times(p->k_len, row), row, p->dim};
-    p->v_strides = {Times(p->k_len, row), row, dim_v};
-  }
-}
 
 }  // namespace
 
@@ -73,10 +39,10 @@ void ProblemOptions::Real(CLI::App& command, const char* group, const char* name
       ->group(group);
 }
 
-void ProblemOptions::Text(CLI::App& command, const char* group, const char* name, const char* type,
-                          const char* help,
-                          const std::function<void(Problem*, const std::string&)>& set) {
-  command
+CLI::Option* ProblemOptions::Text(CLI::App& command, const char* group, const char* name,
+                                  const char* type, const char* help,
+                                  const std::function<void(Problem*, const std::string&)>& set) {
+  return command
       .add_option_function<std::string>(
           name,
           [this, set](const std::string& text) {
@@ -102,9 +68,18 @@ void ProblemOptions::AddSizes(CLI::App& command) {
     Integer(command, kSizeGroup, name, help,
             [field](Problem* p, std::int64_t n) { p->*field = n; });
   };
-  size("--batch", &Problem::batch, "entries of the batch (default 1)");
-  size("--sq", &Problem::q_len, "queries of an entry (default 2048)");
-  Integer(command, kSizeGroup, "--sk", "keys of an entry (default: as many as queries)",
+  Integer(command, kSizeGroup, "--batch", "entries of the batch (default 1)",
+          [this](Problem* p, std::int64_t n) {
+            batch_ = true;
+            p->batch = n;
+          });
+  Integer(command, kSizeGroup, "--sq", "queries of an entry (default 2048; decoding 1)",
+          [this](Problem* p, std::int64_t n) {
+            queries_ = true;
+            p->q_len = n;
+          });
+  Integer(command, kSizeGroup, "--sk",
+          "keys of an entry (default: as many as queries; decoding 16384)",
           [this](Problem* p, std::int64_t n) {
             square_ = false;
             p->k_len = n;
@@ -169,13 +144,6 @@ void ProblemOptions::AddTo(CLI::App& command, unsigned parts) {
   if ((parts & kDropout) != 0) AddDropout(command);
   if ((parts & kArrays) != 0) AddArrays(command);
   if ((parts & kResults) != 0) AddResults(command);
-}
-
-Problem ProblemOptions::Over(Problem problem) const {
-  for (const Edit& edit : edits_) edit(&problem);
-  if (sizes_ && square_ && !problem.cache.given) problem.k_len = problem.q_len;
-  if (sizes_) ApplyLayout(layout_, &problem);
-  return problem;
 }
 
 void AddPlanOptions(CLI::App& command, PlanOptions* options) {

@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "bench/patterns.h"
 #include "heed/heed.h"
 
 namespace heed::cli {
@@ -29,8 +30,14 @@ class ProblemOptions {
   };
   void AddTo(CLI::App& command, unsigned parts);
 
-  /// `problem` with the options that were given.
-  Problem Over(Problem problem) const;
+  /// `problem` with the options that were given. May throw what CLI11 reports as wrong usage, where
+  /// options contradict each other.
+  Problem Over(Problem problem);
+
+  /// What masks, block maps and lengths hold; complete after Over.
+  const bench::Patterns& patterns() const { return patterns_; }
+  /// --op decode: a forward of few queries, for what it reads.
+  bool decode() const { return decode_; }
 
  private:
   using Edit = std::function<void(Problem*)>;
@@ -38,6 +45,7 @@ class ProblemOptions {
   void AddVisible(CLI::App& command);
   void AddScore(CLI::App& command);
   void AddArrays(CLI::App& command);
+  void AddPatterns(CLI::App& command, const char* group);
   void AddCache(CLI::App& command, const char* group);
   void AddResults(CLI::App& command);
   void AddDropout(CLI::App& command);
@@ -47,16 +55,29 @@ class ProblemOptions {
                const std::function<void(Problem*, std::int64_t)>& set);
   void Real(CLI::App& command, const char* group, const char* name, const char* help,
             const std::function<void(Problem*, double)>& set);
-  void Text(CLI::App& command, const char* group, const char* name, const char* type,
-            const char* help, const std::function<void(Problem*, const std::string&)>& set);
+  CLI::Option* Text(CLI::App& command, const char* group, const char* name, const char* type,
+                    const char* help, const std::function<void(Problem*, const std::string&)>& set);
   void Flag(CLI::App& command, const char* group, const char* name, const char* help,
             const Edit& set);
 
+  // Where all options are known (options_settle.cpp).
+  void SettleSizes(Problem* p) const;
+  void SettleLengths(Problem* p) const;
+  void SettleBatch(Problem* p) const;
+  void SettlePages(Problem* p);
+
   std::vector<Edit> edits_;
-  bool sizes_ = false;  ///< the command takes sizes
-  bool square_ = true;  ///< --sk was not given: it is --sq
-  bool align_ = false;  ///< --align was given
+  bool sizes_ = false;    ///< the command takes sizes
+  bool square_ = true;    ///< --sk was not given: it is --sq
+  bool queries_ = false;  ///< --sq was given
+  bool batch_ = false;    ///< --batch was given
+  bool align_ = false;    ///< --align was given
+  bool decode_ = false;
+  bool key_lengths_ = false;       ///< lengths are those of --key-lengths, not of --lengths
+  std::int64_t page_size_ = 0;     ///< 0: --page-size was not given
+  std::int64_t kv_megabytes_ = 0;  ///< 0: --kv-total-mb was not given
   std::string layout_ = "bshd";
+  bench::Patterns patterns_;
 };
 
 /// --backend, --isa, --threads.

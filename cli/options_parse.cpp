@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <string_view>
 
 namespace heed::cli {
 
@@ -53,6 +54,10 @@ void Reject(const char* option, const std::string& text, const std::string& want
   throw CLI::ValidationError(option, "'" + text + "' is not " + wanted);
 }
 
+void Contradict(const char* option, const std::string& sentence) {
+  throw CLI::ValidationError(option, sentence);
+}
+
 DType ParseDType(const char* option, const std::string& text) {
   const std::optional<DType> dtype = DTypeNamed(text);
   if (!dtype) Reject(option, text, "one of f32, bf16, f16, f64");
@@ -67,14 +72,20 @@ std::vector<std::int64_t> ParseIntegers(const char* option, const std::string& t
 }
 
 Broadcast ParseBroadcast(const char* option, const std::string& text) {
-  const auto n = ParseIntegers(option, text, 4, "four sizes B,H,I,J");
-  Broadcast b;
-  b.given = true;
-  b.batch = n[0];
-  b.heads = n[1];
-  b.rows = n[2];
-  b.cols = n[3];
-  return b;
+  // Letters become the number that no size can be.
+  std::string numbers;
+  for (std::size_t n = 0; n < text.size(); ++n) {
+    const bool alone =
+        (n == 0 || text[n - 1] == ',') && (n + 1 == text.size() || text[n + 1] == ',');
+    if (alone && std::string_view("BHSIJ").find(text[n]) != std::string_view::npos) {
+      numbers += std::to_string(kWholeAxis);
+    } else {
+      numbers += text[n];
+    }
+  }
+  const std::optional<std::vector<std::int64_t>> n = Integers(numbers, 4);
+  if (!n) Reject(option, text, "four sizes B,H,I,J, a letter for a whole axis");
+  return {.given = true, .batch = (*n)[0], .heads = (*n)[1], .rows = (*n)[2], .cols = (*n)[3]};
 }
 
 }  // namespace heed::cli

@@ -21,9 +21,12 @@ std::optional<std::vector<std::int64_t>> Integers(const std::string& text, std::
 
 // These throw what CLI11 reports as wrong usage, naming the option.
 [[noreturn]] void Reject(const char* option, const std::string& text, const std::string& wanted);
+[[noreturn]] void Contradict(const char* option, const std::string& sentence);
 DType ParseDType(const char* option, const std::string& text);
 std::vector<std::int64_t> ParseIntegers(const char* option, const std::string& text,
                                         std::size_t count, const char* wanted);
+/// Four sizes; a letter (as in 1,H,S,S) is the whole axis, kWholeAxis until the sizes are known.
+inline constexpr std::int64_t kWholeAxis = INT64_MIN + 1;
 Broadcast ParseBroadcast(const char* option, const std::string& text);
 
 }  // namespace heed::cli

@@ -2,6 +2,7 @@
 // visibility.
 #include "cli/options.h"
 #include "cli/options_parse.h"
+#include "cli/options_patterns.h"
 
 namespace heed::cli {
 namespace {
@@ -30,54 +31,95 @@ void ProblemOptions::AddDropout(CLI::App& command) {
 
 void ProblemOptions::AddArrays(CLI::App& command) {
   const char* group = kArrayGroup;
-  Text(command, group, "--alibi", "KIND", "slopes per head, or per batch-head",
+  Text(command, group, "--alibi", "KIND", "slopes per head (default), or per batch-head",
        [](Problem* p, const std::string& text) {
-         if (text != "head" && text != "batch-head") {
+         if (text != "" && text != "head" && text != "batch-head") {
            Reject("--alibi", text, "one of head, batch-head");
          }
-         p->alibi = text == "head" ? Alibi::kPerHead : Alibi::kPerBatchHead;
-       });
-  Text(command, group, "--bias", "B,H,I,J", "shape of a bias, 1 where it repeats",
+         p->alibi = text == "batch-head" ? Alibi::kPerBatchHead : Alibi::kPerHead;
+       })
+      ->expected(0, 1);
+  Text(command, group, "--bias", "B,H,I,J",
+       "shape of a bias: 1 where it repeats, a letter for a whole axis, as in 1,H,S,S",
        [](Problem* p, const std::string& text) { p->bias = ParseBroadcast("--bias", text); });
   Text(command, group, "--bias-dtype", "TYPE", "f32 (default) or the tensors' dtype",
        [](Problem* p, const std::string& t) { p->bias_dtype = ParseDType("--bias-dtype", t); });
-  Text(command, group, "--mask", "B,H,I,J", "shape of a mask, 1 where it repeats",
-       [](Problem* p, const std::string& text) { p->mask = ParseBroadcast("--mask", text); });
-  Text(command, group, "--block-map", "B,H,I,J", "shape of a map of blocks",
-       [](Problem* p, const std::string& text) {
-         p->block_map = ParseBroadcast("--block-map", text);
-       });
-  Text(command, group, "--block-size", "R,C", "queries and keys of a block of the map",
-       [](Problem* p, const std::string& text) {
-         const auto n = ParseIntegers("--block-size", text, 2, "two sizes R,C");
-         p->block_rows = n[0];
-         p->block_cols = n[1];
-       });
+  AddPatterns(command, group);
   Flag(command, group, "--sinks", "one more logit per head joins the sum",
        [](Problem* p) { p->sinks = true; });
-  Flag(command, group, "--lengths", "every entry has a key count of its own",
-       [](Problem* p) { p->key_lengths = true; });
   Flag(command, group, "--query-offsets", "every entry has a query offset of its own",
        [this](Problem* p) {
          p->query_offsets = true;
          if (!align_) p->align = Align::kOffset;
        });
+  AddCache(command, group);
+}
+
+// Those whose arrays are made up after a pattern.
+void ProblemOptions::AddPatterns(CLI::App& command, const char* group) {
+  Text(
+      command, group, "--mask", "PATTERN",
+      "random:P, blocks:N:P (each visible with chance P), causal; behind a shape and a colon as in "
+      "1,H,S,S:random:0.7; or a shape alone",
+      [this](Problem* p, const std::string& text) { ParseMask(text, &p->mask, &patterns_); });
+  Text(command, group, "--block-map", "RxC:P",
+       "blocks of R queries and C keys, each kept with chance P; or a shape B,H,I,J",
+       [this](Problem* p, const std::string& text) { ParseBlockMap(text, p, &patterns_); });
+  Text(command, group, "--block-size", "R,C", "queries and keys of a block of a map's shape",
+       [](Problem* p, const std::string& text) {
+         const auto n = ParseIntegers("--block-size", text, 2, "two sizes R,C");
+         p->block_rows = n[0];
+         p->block_cols = n[1];
+       });
+  CLI::Option* lengths =
+      Text(command, group, "--lengths", "LIST",
+           "a packed batch of sequences: N, NxC (C times N), A-B:C (C lengths from A to B), or a "
+           "list of them; decoding and with a cache: the keys that every entry has",
+           [this](Problem*, const std::string& text) {
+             patterns_.lengths = ParseLengths("--lengths", text);
+           });
+  Text(command, group, "--key-lengths", "LIST",
+       "every entry has a key count of its own: as --lengths, or without a list all of them",
+       [this](Problem* p, const std::string& text) {
+         p->key_lengths = true;
+         key_lengths_ = true;
+         if (!text.empty()) patterns_.lengths = ParseLengths("--key-lengths", text);
+       })
+      ->expected(0, 1)
+      ->excludes(lengths);
   Text(command, group, "--ragged", "TQ,TK", "packed sequences, TQ queries, TK keys",
        [](Problem* p, const std::string& text) {
          const auto n = ParseIntegers("--ragged", text, 2, "two totals TQ,TK");
          p->ragged = true;
          p->total_q = n[0];
          p->total_k = n[1];
-       });
-  Text(command, group, "--cache", "SLOTS,ROWS", "keys and values in a cache",
-       [](Problem* p, const std::string& text) {
-         const auto n = ParseIntegers("--cache", text, 2, "two sizes SLOTS,ROWS");
-         p->cache.given = true;
-         p->cache.slots = n[0];
-         p->cache.rows = n[1];
-         p->k_len = 0;
-       });
-  AddCache(command, group);
+       })
+      ->excludes(lengths);
+  CLI::Option* cache = Text(command, group, "--cache", "SLOTS,ROWS", "keys and values in a cache",
+                            [](Problem* p, const std::string& text) {
+                              const auto n =
+                                  ParseIntegers("--cache", text, 2, "two sizes SLOTS,ROWS");
+                              p->cache.given = true;
+                              p->cache.slots = n[0];
+                              p->cache.rows = n[1];
+                              p->k_len = 0;
+                            });
+  command
+      .add_option("--page-size", page_size_,
+                  "keys and values in a cache of pages of N keys, in random order")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->group(group)
+      ->excludes(cache);
+  command
+      .add_option("--kv-total-mb", kv_megabytes_,
+                  "as many entries as make about N MiB of keys and values")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+  command
+      .add_flag("--v-in-k", patterns_.v_in_k, "v is the first dv entries of the rows of k (MLA)")
+      ->group(group);
 }
 
 void ProblemOptions::AddCache(CLI::App& command, const char* group) {
@@ -103,12 +145,14 @@ void ProblemOptions::AddCache(CLI::App& command, const char* group) {
 }
 
 void ProblemOptions::AddResults(CLI::App& command) {
-  Text(command, kResultGroup, "--op", "OP", "forward (default) or backward",
-       [](Problem* p, const std::string& text) {
-         if (text != "forward" && text != "backward") {
-           Reject("--op", text, "one of forward, backward");
+  Text(command, kResultGroup, "--op", "OP",
+       "forward (default), backward, or decode: a forward of one query unless --sq says more",
+       [this](Problem* p, const std::string& text) {
+         if (text != "forward" && text != "backward" && text != "decode") {
+           Reject("--op", text, "one of forward, backward, decode");
          }
-         p->op = text == "forward" ? Op::kForward : Op::kBackward;
+         decode_ = text == "decode";
+         p->op = text == "backward" ? Op::kBackward : Op::kForward;
        });
   Flag(command, kResultGroup, "--lse", "the logarithm of every row's sum, too",
        [](Problem* p) { p->want_lse = true; });

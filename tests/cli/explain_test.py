@@ -1,12 +1,14 @@
 """`heed info` and `heed explain`: what they say, for people and for programs."""
 import json
 import unittest
+import xml.etree.ElementTree
 
-from program import REFUSED, ProgramTest, heed, main
+from program import FILE, REFUSED, ProgramTest, heed, main
 
 PLAN_KEYS = {"status", "problem", "backend", "isa", "kernel", "threads", "tile_rows", "tile_keys", "block_rows",
-             "block_keys", "items", "tiles_full", "tiles_edge", "tiles_empty", "visible_pairs", "flops", "dense_flops",
-             "bytes_min", "bytes_moved", "bytes_standard", "peak_gflops", "seconds_at_peak", "workspace_bytes",
+             "block_keys", "items", "counts_from", "tiles_full", "tiles_edge", "tiles_empty", "visible_pairs", "flops", "dense_flops",
+             "bytes", "bytes_min", "bytes_moved", "bytes_standard", "limit", "peak_gflops", "seconds_at_peak",
+             "stream_gbps", "seconds_at_stream", "workspace_bytes",
              "workspace_formula", "besides", "refused"}
 
 
@@ -67,13 +69,74 @@ class Explain(ProgramTest):
     def test_the_reference_serves_the_whole_vocabulary(self):
         for args in (("--window", "31,-1"), ("--prefix", 4, "--causal"), ("--chunk", 16), ("--softcap", 30),
                      ("--alibi", "head"), ("--alibi", "batch-head"), ("--bias", "1,1,64,64"), ("--mask", "1,1,64,64"),
-                     ("--block-map", "1,1,2,2", "--block-size", "32,32"), ("--sinks",), ("--probs",), ("--lengths",),
+                     ("--block-map", "1,1,2,2", "--block-size", "32,32"), ("--sinks",), ("--probs",), ("--key-lengths",),
+                     ("--alibi",), ("--key-lengths", 30), ("--mask", "causal"), ("--block-map", "16x24:0.5"), ("--page-size", 7),
+                     ("--op", "decode", "--v-in-k", "--dv", 32), ("--bias", "B,H,S,1"),
                      ("--batch", 2, "--ragged", "100,100"), ("--cache", "2,96"), ("--cache", "9,16", "--pages", "6", "--new", "64"),
                      ("--cache", "2,96", "--leftpad", "--batch-idx"), ("--dropout", 0.1, "--seed", 7), ("--query-offsets",),
                      ("--cache", "2,96", "--new", 64, "--rotary", "half", "--rotary-dim", 32, "--rotary-rows", 200),
                      ("--op", "backward", "--dlse", "--f32-grads"), ("--dtype", "f64"), ("--dtype", "bf16", "--out-dtype", "f32")):
             with self.subTest(args=args):
                 self.assertEqual(self.json("explain", "--sq", 64, *args, "--backend", "reference")["backend"], "reference")
+
+    def test_counts_of_arrays(self):
+        """Tiles of 1 x 64 by the reference: every pattern whose counts are known."""
+        def explain(*args):
+            return self.json("explain", *args, "--backend", "reference")
+
+        causal = explain("--sq", 64, "--causal")
+        masked = explain("--sq", 64, "--mask", "causal")
+        self.assertEqual((causal["counts_from"], masked["counts_from"]), ("geometry", "arrays"))
+        for key in ("tiles_full", "tiles_edge", "tiles_empty", "visible_pairs", "flops"):
+            self.assertEqual(causal[key], masked[key], key)
+        self.assertEqual((masked["tiles_full"], masked["tiles_edge"], masked["visible_pairs"]), (1, 63, 64 * 65 / 2))
+        nothing = explain("--sq", 64, "--heads", 3, "--batch", 2, "--mask", "B,H,S,S:random:0")
+        self.assertEqual((nothing["tiles_empty"], nothing["visible_pairs"]), (6 * 64, 0))
+        everything = explain("--sq", 64, "--heads", 3, "--mask", "random:1", "--block-map", "16x16:1")
+        self.assertEqual((everything["tiles_full"], everything["tiles_edge"]), (3 * 64, 0))
+        blocks = explain("--sq", 64, "--mask", "blocks:64:0.5")["visible_pairs"]
+        self.assertIn(blocks, (0, 64 * 64))
+        some = explain("--sq", 1000, "--mask", "random:0.7")["visible_pairs"]
+        self.assertAlmostEqual(some / 1e6, 0.7, delta=0.01)
+        self.assertEqual(some, explain("--sq", 1000, "--mask", "random:0.7")["visible_pairs"])  # every time the same
+
+    def test_lengths(self):
+        def explain(*args):
+            return self.json("explain", *args, "--backend", "reference")
+
+        packed = explain("--lengths", "3,5x2,7", "--heads", 2)
+        self.assertEqual(packed["visible_pairs"], 2 * (9 + 25 + 25 + 49))
+        self.assertEqual((packed["problem"]["batch"], packed["problem"]["ragged"]), (4, [20, 20]))
+        run = explain("--lengths", "10-20:6")["visible_pairs"]
+        self.assertEqual(run, sum(n * n for n in (10, 12, 14, 16, 18, 20)))
+        keys = explain("--sq", 4, "--sk", 9, "--batch", 3, "--key-lengths", "9,2")["visible_pairs"]
+        self.assertEqual(keys, 4 * (9 + 2 + 9))
+        for more in ((), ("--page-size", 4), ("--cache", "2,50")):
+            self.assertEqual(explain("--op", "decode", "--lengths", "30,50", *more)["visible_pairs"], 80, more)
+        self.assertEqual(explain("--op", "decode", "--sk", 30, "--page-size", 16)["visible_pairs"], 30)
+
+    def test_the_limit(self):
+        self.assertEqual(self.json("explain", "--sq", 256)["limit"], "compute")
+        decode = self.json("explain", "--op", "decode", "--kv-total-mb", 256, "--heads", 4, "--d", 128)
+        self.assertEqual((decode["limit"], decode["bytes"]), ("memory", 2**28))
+        self.assertGreater(decode["seconds_at_stream"], decode["seconds_at_peak"])
+
+    def test_svg(self):
+        path = self.scratch / "tiles.svg"
+        plan = self.json("explain", "--sq", 500, "--sk", 700, "--window", "100,3", "--heads", 2, "--svg", path,
+                         "--svg-head", "0,1")
+        root = xml.etree.ElementTree.parse(path).getroot()
+        self.assertTrue(root.tag.endswith("svg"))
+        text = "".join(root.itertext())
+        self.assertIn("500 queries × 700 keys, head 1 of entry 0 · window 100,3", text)
+        for name, key in (("full", "tiles_full"), ("edge: masked", "tiles_edge"), ("skipped", "tiles_empty")):
+            self.assertIn(f"{name} {plan[key] // 2:,} (", text)  # one head of two
+        self.done("explain", "--sq", 20000, "--mask", "1,1,1,S:random:0.5", "--svg", path)
+        self.assertLess(path.stat().st_size, 2_000_000)  # however many tiles there are
+        self.assertIn("a cell stands for", path.read_text(encoding="utf-8"))
+        self.done("explain", "--sq", 0, "--svg", path)
+        self.fails(REFUSED, "explain", "--svg", path, "--svg-head", "0,1")
+        self.fails(FILE, "explain", "--svg", self.scratch / "no" / "folder.svg")
 
     def test_a_refused_problem_lists_every_refusal(self):
         run = heed("explain", "--dtype", "f64")

@@ -7,7 +7,7 @@ from program import CASES, DATA, FAILED, FILE, REFUSED, ProgramTest, heed, main,
 
 BENCH_KEYS = ["op", "dtype", "batch", "sq", "sk", "hq", "hk", "d", "dv", "causal", "isa", "backend", "kernel", "threads",
               "seconds_median", "seconds_min", "flops", "gflops_median", "peak_gflops", "fraction_of_peak",
-              "workspace_bytes"]
+              "workspace_bytes", "visible_pairs", "bytes", "gbps", "stream_gbps", "fraction_of_stream", "fraction_of_limit"]
 STANDARD_KEYS = ["standard_seconds_median", "standard_bytes", "max_abs_difference"]
 
 
@@ -112,11 +112,46 @@ class Bench(ProgramTest):
         got = self.json("bench", "--sq", 20, "--d", 8, "--op", "backward", "--backend", "reference", "--seconds", 0)
         self.assertEqual((got["op"], got["fraction_of_peak"]), ("backward", None))
 
+    def test_every_option_on_the_reference(self):
+        """Flops and bytes are those of what is visible, and made-up arrays are ones that Run takes."""
+        for args, pairs in (
+                (("--sq", 30, "--softcap", 3, "--alibi", "--bias", "1,1,S,S", "--sinks", "--dropout", 0.1), 900),
+                (("--sq", 30, "--mask", "causal", "--dtype", "bf16", "--bias", "1,1,1,S", "--bias-dtype", "bf16"), 465),
+                (("--sq", 30, "--block-map", "8x8:0"), 0), (("--lengths", "3,9,5x4", "--causal"), 6 + 45 + 4 * 15),
+                (("--lengths", "3,9", "--layout", "bhsd"), 90), (("--lengths", "3,9", "--layout", "qkv"), 90),
+                (("--sq", 2, "--sk", 30, "--page-size", 8), 60), (("--sq", 2, "--sk", 30, "--page-size", 8, "--layout", "bhsd"), 60),
+                (("--cache", "3,20", "--batch", 2, "--sq", 3, "--new", 3, "--batch-idx", "--leftpad", "--rotary", "half",
+                  "--rotary-dim", 8, "--rotary-rows", 30, "--dtype", "f16"), None),
+                (("--cache", "9,16", "--pages", 3, "--batch", 3, "--sq", 2, "--new", 2, "--lengths", "20,48,7"), 150),
+                (("--batch", 2, "--sq", 5, "--key-lengths", "2,5"), 35), (("--batch", 2, "--sq", 5, "--query-offsets"), 50),
+                (("--ragged", "20,30", "--batch", 3, "--sq", 20, "--sk", 30), 200),
+                (("--lengths", "3,9", "--op", "backward"), 90), (("--sq", 30, "--probs", "--lse"), 900)):
+            with self.subTest(args=args):
+                got = self.json("bench", *args, "--d", 16, "--backend", "reference", "--seconds", 0)
+                if pairs is not None:
+                    self.assertEqual(got["visible_pairs"], pairs)
+                    self.assertEqual(got["flops"], pairs * (160 if got["op"] == "backward" else 64))
+
+    def test_decode_counts_the_keys_and_values_that_are_read(self):
+        row = 2 * 32 * 2 * 4  # two kv heads of 32 floats, k and v
+        for args, rows in (((), 300), (("--batch", 3), 900), (("--page-size", 16), 300), (("--lengths", "30,300,9"), 339),
+                           (("--v-in-k",), 150), (("--layout", "bhsd"), 300)):
+            with self.subTest(args=args):
+                got = self.json("bench", "--op", "decode", "--sk", 300, "--heads", 4, "--kv-heads", 2, "--d", 32, *args,
+                                "--backend", "reference", "--seconds", 0)
+                self.assertEqual((got["op"], got["sq"], got["bytes"]), ("decode", 1, rows * row))
+        got = self.json("bench", "--op", "decode", "--kv-total-mb", 8, "--sk", 1024, "--heads", 2, "--threads", 1,
+                        "--seconds", 0.02)
+        self.assertEqual((got["batch"], got["bytes"]), (8, 2**23))
+        self.assertAlmostEqual(got["fraction_of_stream"], got["gbps"] / got["stream_gbps"], places=9)
+        self.assertGreater(got["fraction_of_limit"], 0)
+
     def test_nothing_to_compute(self):
         self.assertEqual(self.json("bench", "--sq", 0, "--seconds", 0.01)["flops"], 0)
 
     def test_what_it_cannot_do(self):
-        self.assertIn("index arrays", self.fails(REFUSED, "bench", "--ragged", "10,10", "--backend", "reference"))
+        self.assertIn("appends", self.fails(REFUSED, "bench", "--cache", "1,20", "--batch", 2, "--new", 1, "--batch-idx",
+                                            "--backend", "reference"))
         self.assertIn("free", self.fails(REFUSED, "bench", "--sq", 2_000_000_000))
         self.assertIn("standard attention", self.fails(REFUSED, "bench", "--sq", 20, "--d", 8, "--softcap", 3,
                                                        "--backend", "reference", "--standard", "--seconds", 0))

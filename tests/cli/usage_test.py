@@ -31,7 +31,14 @@ class Usage(ProgramTest):
         for args in ((), ("fly",), ("info", "extra"), ("explain", "--sq"), ("explain", "--sq", "many"),
                      ("explain", "--frobnicate"), ("explain", "--dtype", "f8"), ("explain", "--align", "left"),
                      ("explain", "--window", "5"), ("explain", "--window", "1,2,3"), ("explain", "--window", "a,b"),
-                     ("explain", "--bias", "1,1,4"), ("explain", "--op", "sideways"), ("explain", "--layout", "dhsb"),
+                     ("explain", "--bias", "1,1,4"), ("explain", "--bias", "1,1,SS,4"), ("explain", "--mask", "random"),
+                     ("explain", "--mask", "random:2"), ("explain", "--mask", "blocks:0:1"), ("explain", "--mask", "noise:1"),
+                     ("explain", "--block-map", "64x128"), ("explain", "--block-map", "64:0.5"), ("explain", "--lengths", ""),
+                     ("explain", "--lengths", "1,,2"), ("explain", "--lengths", "5-2:3"), ("explain", "--lengths", "1-5"),
+                     ("explain", "--lengths", "4x0"), ("explain", "--lengths", "7", "--sq", "7"), ("explain", "--page-size", "0"),
+                     ("explain", "--page-size", "4", "--cache", "1,2"), ("explain", "--key-lengths", "9", "--sk", "8"),
+                     ("explain", "--kv-total-mb", "8", "--batch", "2"), ("explain", "--v-in-k", "--d", "8", "--dv", "9"),
+                     ("explain", "--svg-head", "0,0"), ("explain", "--svg", "x.svg", "--svg-head", "0"), ("explain", "--op", "sideways"), ("explain", "--layout", "dhsb"),
                      ("explain", "--threads", "few"), ("bench", "--seconds", "-1"), ("check",), ("attend",),
                      ("check", "x", "--dtype", "f64"), ("demo", "--tokens", "1"), ("info", "explain")):
             with self.subTest(args=args):

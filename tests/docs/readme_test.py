@@ -30,7 +30,7 @@ class Readme(unittest.TestCase):
         self.assertEqual(rows[0], ["feature", "flags", "cpu", "reference"])
         self.assertGreater(len(rows), 15)
         for feature, flags, *answers in rows[1:]:
-            asked = shlex.split(flags.strip("`").replace("S,S", "48,64"))
+            asked = shlex.split(flags.strip("`"))
             sizes = SIZES + ([] if "--heads" in asked else ["--heads", "4"]) + ([] if "--d" in asked else ["--d", "32"])
             for backend, answer in zip(rows[0][2:], answers):
                 with self.subTest(feature=feature, backend=backend):
@@ -49,7 +49,7 @@ class Readme(unittest.TestCase):
                 self.assertEqual(words[0], "heed")
                 if words[1:] == ["demo"]:
                     continue  # `make demo` and the command line's own tests run it
-                words = [os.path.join(scratch, w) if w == "out.safetensors" else w for w in words[1:]]
+                words = [os.path.join(scratch, w) if w in ("out.safetensors", "tiles.svg") else w for w in words[1:]]
                 with self.subTest(command=line):
                     run = subprocess.run([PROGRAM, *words], cwd=ROOT, capture_output=True, text=True, check=False)
                     self.assertEqual(run.returncode, 0, run.stderr)
