@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Draws the plot of a result: share of the peak over N, and memory beside standard attention.
+"""Draws the plot of a result: of the forward the share of the peak over N, and memory beside standard attention; of the
+other groups one bar a row, with its target.
 
 Usage: plot.py RESULT.json PLOT.png. Needs matplotlib."""
 import json
@@ -44,14 +45,44 @@ def draw_memory(axes, points):
     axes.legend(fontsize=8)
 
 
+# Figures that are shares; the others have units of their own and stay in the table.
+SHARES = ("share", "dense", "stream", "limit", "relative")
+
+
+def draw_rows(result):
+    """One bar a row, sections below one another, the target as a line across it."""
+    rows = [r for r in result["table"] if r["kind"] in SHARES and r["measured"] is not None]
+    figure, axes = plt.subplots(figsize=(11, 1 + 0.24 * len(rows)))
+    places = range(len(rows))
+    sections = list(dict.fromkeys(r["section"] for r in rows))
+    tints = ("#1b6ca8", "#c8553d", "#588157", "#7d5ba6", "#777777")
+    axes.barh(places, [100 * r["measured"] for r in rows], height=0.72,
+              color=[tints[sections.index(r["section"]) % len(tints)] for r in rows])
+    for place, row in zip(places, rows):
+        if row["target"] is not None:
+            axes.plot([100 * row["target"]] * 2, [place - 0.42, place + 0.42], color="#212529", linewidth=1.5)
+        axes.text(1, place, f"{100 * row['measured']:.1f}", va="center", fontsize=7, color="white")
+    axes.set_yticks(list(places), [r["label"] for r in rows], fontsize=7)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, max(100, *(100 * r["measured"] for r in rows)))
+    axes.set_xlabel("% of what the row is measured against; the line is its target")
+    axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     with open(sys.argv[1], encoding="utf-8") as f:
         result = json.load(f)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
-    draw_share(left, result["plots"]["share"])
-    draw_memory(right, result["plots"]["standard"])
+    if result["plots"]["share"]:
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
+        draw_share(left, result["plots"]["share"])
+        draw_memory(right, result["plots"]["standard"])
+    elif any(r["kind"] in SHARES for r in result["table"]):
+        figure = draw_rows(result)
+    else:
+        sys.exit("no row of this result is a share")
     figure.suptitle(f"heed {result['version']} · {result['machine']['cpu']} · {result['date']}", fontsize=10)
     figure.tight_layout()
     figure.savefig(sys.argv[2], dpi=120)

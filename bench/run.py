@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the forward speed table and writes bench/results/<date>-<cpu>-forward.{json,md,png}.
+"""Runs the speed tables and writes bench/results/<date>-<cpu>-<group>.{json,md,png} for each group of rows.
 
 Every row is a process of its own that measures its own peak; the whole table is run several times over,
 so that a disturbance hits rounds, not rows, and the median of the rounds is what counts.
@@ -42,22 +42,28 @@ def value(row, results):
     if any(r is None for r in results):
         return None
     first = results[0]
-    if row.kind == "latency":
-        return first["seconds_median"]
-    if row.kind == "speedup":
-        return results[1]["seconds_median"] / first["seconds_median"]
-    if row.kind == "loss":
-        return results[1]["fraction_of_peak"] - first["fraction_of_peak"]
-    return first["fraction_of_peak"]
+    second = results[-1]
+    share = first["fraction_of_peak"]
+    return {
+        "share": lambda: share,
+        "dense": lambda: share * first["dense_flops"] / first["flops"],
+        "stream": lambda: first["fraction_of_stream"],
+        "limit": lambda: first["fraction_of_limit"],
+        "relative": lambda: share / second["fraction_of_peak"],
+        "speedup": lambda: second["seconds_median"] / first["seconds_median"],
+        "latency": lambda: first["seconds_median"],
+        "loss": lambda: second["fraction_of_peak"] - share,
+        "proportional": lambda: second["fraction_of_peak"] / share - 1,
+    }[row.kind]()
 
 
 def meets(row, measured):
     if measured is None or row.target is None:
         return None
     # Shares are compared as they are printed, in whole tenths of a point.
-    if row.kind in ("latency", "loss"):
-        return round(measured, 9) <= row.target if row.kind == "latency" else round(measured, 3) <= row.target
-    return round(measured, 3) >= round(row.target, 3)
+    digits = 9 if row.kind == "latency" else 3
+    a, b = round(measured, digits), round(row.target, digits)
+    return a <= b if table.KINDS[row.kind] == "≤" else a >= b
 
 
 def progress(text):
@@ -85,8 +91,10 @@ def run_table(bench, rows, rounds):
     return out
 
 
-def run_plots(bench):
+def run_plots(bench, group):
     share, memory = [], []
+    if group != "forward":
+        return {"share": share, "standard": memory}
     for dtype, d, n, args in table.sweep():
         progress(f"plot: {dtype} d={d} N={n}")
         if (r := bench.run(args)) is not None:
@@ -116,7 +124,7 @@ def shown(kind, x):
     if x is None:
         return "–"
     return {"latency": f"{x * 1e6:.2f} µs", "speedup": f"{x:.2f} ×",
-            "loss": f"{100 * x + 0:.1f} points"}.get(kind, f"{100 * x:.1f} %")
+            "loss": f"{100 * x + 0:.1f} points", "proportional": f"{100 * x + 0:+.1f} %"}.get(kind, f"{100 * x:.1f} %")
 
 
 def busy(result):
@@ -129,7 +137,7 @@ def busy(result):
 
 def markdown(result, plot):
     m, b = result["machine"], result["build"]
-    lines = [f"# Forward, {result['date']}", "",
+    lines = [f"# {result['group'].capitalize()}, {result['date']}", "",
              f"{m['cpu']}, {m['processors']} processors, L1d {m['l1d_bytes'] >> 10} KB, "
              f"L2 {m['l2_bytes'] >> 10} KB, L3 {m['l3_bytes'] >> 20} MB; heed {result['version']}, "
              f"{b['compiler']}, {b['type']}; default instruction set {result['isa']}. Peaks of one thread, GFLOP/s: "
@@ -142,7 +150,7 @@ def markdown(result, plot):
         if row["section"] != section:
             section = row["section"]
             lines += [f"## {section}", "", "| | target | measured | |", "|---|---|---|---|"]
-        sign = "≤" if row["kind"] in ("latency", "loss") else "≥"
+        sign = table.KINDS[row["kind"]]
         verdict = {True: "met", False: "**short**", None: ""}[row["meets"]]
         lines.append(f"| {row['label']} | {sign} {shown(row['kind'], row['target'])} | "
                      f"{shown(row['kind'], row['measured'])} | {verdict} |")
@@ -160,7 +168,7 @@ def markdown(result, plot):
                          f"{r['standard_bytes'] / 1e6:.1f} MB | {r['max_abs_difference']:.1e} |")
         lines.append("")
     if plot:
-        lines += [f"![share of the peak over N, and memory beside standard attention]({plot})", ""]
+        lines += [f"![the rows of this table]({plot})", ""]
     return "\n".join(lines)
 
 
@@ -178,35 +186,21 @@ def draw(json_path, png_path):
     return False
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--heed", default="build/release/cli/heed", help="the program (default %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of every call (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="over the whole table (default %(default)s)")
-    parser.add_argument("--only", default="", help="rows whose section or label matches this expression")
-    parser.add_argument("--no-plots", action="store_true", help="only the table")
-    parser.add_argument("--out", default=os.path.join(HERE, "results"), help="folder (default %(default)s)")
-    args = parser.parse_args()
-
-    bench = Bench(args.heed, args.seconds)
-    info = bench.info()
-    usable = {isa["name"] for b in info["backends"] for isa in b["isas"] if isa["usable"]}
-    rows = [row for row in table.rows() if re.search(args.only, f"{row.section} {row.label}", re.IGNORECASE)
-            and all(row.args[i + 1] in usable for i, a in enumerate(row.args) if a == "--isa")]
-    if not rows:
-        parser.error("no row matches")
-    isa = next((i["name"] for b in info["backends"] for i in b["isas"] if i["usable"]), "")
-    date = datetime.date.today().isoformat()
+def measure(args, bench, info, group, rows):
     load = [os.getloadavg()[0]]
-    result = {"date": date, "version": info["version"], "build": info["build"], "machine": info["machine"],
-              "features": info["features"], "isa": isa, "rounds": args.rounds, "seconds": args.seconds,
-              "table": run_table(bench, rows, args.rounds),
-              "plots": {"share": [], "standard": []} if args.no_plots else run_plots(bench)}
+    result = {"date": datetime.date.today().isoformat(), "group": group, "version": info["version"],
+              "build": info["build"], "machine": info["machine"], "features": info["features"],
+              "isa": next((i["name"] for b in info["backends"] for i in b["isas"] if i["usable"]), ""),
+              "rounds": args.rounds, "seconds": args.seconds, "table": run_table(bench, rows, args.rounds),
+              "plots": {"share": [], "standard": []} if args.no_plots else run_plots(bench, group)}
     result["load"] = [*load, os.getloadavg()[0]]
+    return result
 
+
+def write(args, group, result):
     os.makedirs(args.out, exist_ok=True)
-    cpu = re.sub(r"[^a-z0-9]+", "-", info["machine"]["cpu"].lower()).strip("-")
-    stem = os.path.join(args.out, f"{date}-{cpu}-forward")
+    cpu = re.sub(r"[^a-z0-9]+", "-", result["machine"]["cpu"].lower()).strip("-")
+    stem = os.path.join(args.out, f"{result['date']}-{cpu}-{group}")
     with open(stem + ".json", "w", encoding="utf-8") as f:
         json.dump(result, f, indent=1)
     plotted = not args.no_plots and draw(stem + ".json", stem + ".png")
@@ -215,6 +209,32 @@ def main():
         f.write(text)
     print(text)
     print(f"written: {stem}.json, .md{', .png' if plotted else ''}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--heed", default="build/release/cli/heed", help="the program (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of every call (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="over the whole table (default %(default)s)")
+    parser.add_argument("--group", choices=table.GROUPS, help="one group of rows (default all, each its own result)")
+    parser.add_argument("--only", default="", help="rows whose section or label matches this expression")
+    parser.add_argument("--no-plots", action="store_true", help="only the table")
+    parser.add_argument("--out", default=os.path.join(HERE, "results"), help="folder (default %(default)s)")
+    args = parser.parse_args()
+
+    bench = Bench(args.heed, args.seconds)
+    info = bench.info()
+    usable = {isa["name"] for b in info["backends"] for isa in b["isas"] if isa["usable"]}
+    found = False
+    for group in [args.group] if args.group else table.GROUPS:
+        rows = [row for row in table.GROUPS[group]()
+                if re.search(args.only, f"{row.section} {row.label}", re.IGNORECASE)
+                and all(row.args[i + 1] in usable for i, a in enumerate(row.args) if a == "--isa")]
+        if rows:
+            found = True
+            write(args, group, measure(args, bench, info, group, rows))
+    if not found:
+        parser.error("no row matches")
     return 0
 
 

@@ -1,5 +1,19 @@
-"""The rows of the forward speed table and their targets. Not here: running them (run.py)."""
+"""The rows of the speed tables and their targets, in groups. Not here: running them (run.py)."""
 from dataclasses import dataclass, field
+
+
+# What a row's figure is, and which way its target points.
+KINDS = {
+    "share": "≥",         # of the peak, flops of visible pairs
+    "dense": "≥",         # of the peak, flops of all pairs: where every tile is computed, whatever is hidden in it
+    "stream": "≥",        # of a sequential read beside it
+    "limit": "≥",         # of the larger of the times that peak and stream allow
+    "relative": "≥",      # share of the peak against that of the second call
+    "speedup": "≥",       # time of the second call against this one
+    "latency": "≤",       # seconds of a call
+    "loss": "≤",          # points of share below the second call
+    "proportional": "≤",  # time beyond the second call's, scaled to the pairs that are left
+}
 
 
 @dataclass(frozen=True)
@@ -8,7 +22,7 @@ class Row:
     label: str
     args: tuple                 # of `heed bench`, for one call
     target: float | None = None  # what `kind` asks for; None: shown, nothing asked
-    kind: str = "share"         # share | speedup | latency | loss
+    kind: str = "share"         # one of KINDS
     against: tuple = field(default=())  # a second call that the row is relative to
 
     def calls(self):
@@ -105,7 +119,7 @@ def stride_rows():
                           call(2048, d, dtype, *more, "bhsd"))
 
 
-def rows():
+def forward_rows():
     yield from main_rows()
     yield from short_rows()
     yield from isa_rows()
@@ -113,6 +127,122 @@ def rows():
     yield from latency_rows()
     yield from dim_rows()
     yield from stride_rows()
+
+
+# --------------------------------------------------------------------------- what options cost
+
+SHAPES = (("f32", 64), ("f32", 128), ("bf16", 64), ("bf16", 128))
+RANDOM = ("--mask", "random:0.7")
+# label, options, kind, targets in the order of SHAPES, in percent
+OPTIONS = (
+    ("softcap", ("--softcap", "30"), "share", (77, 84, 63, 75)),
+    ("ALiBi", ("--alibi",), "share", (81, 86, 68, 79)),
+    ("bias, one row for all", ("--bias", "1,1,1,S"), "share", (81, 86, 68, 79)),
+    ("bias, one column for all", ("--bias", "1,1,S,1"), "share", (81, 86, 68, 79)),
+    ("bias S × S, f32", ("--bias", "1,1,S,S"), "share", (75, 82, 62, 74)),
+    ("bias S × S, bf16", ("--bias", "1,1,S,S", "--bias-dtype", "bf16"), "share", (None, None, 62, 74)),
+    ("mask, random 70 %, of all pairs", RANDOM, "dense", (78, 84, 65, 76)),
+    ("mask, 64-blocks, a quarter visible", ("--mask", "blocks:64:0.25"), "share", (72, 77, 56, 67)),
+    ("mask, 128-blocks, a quarter visible", ("--mask", "blocks:128:0.25"), "share", (72, 77, 56, 67)),
+    ("dropout 0.1", ("--dropout", "0.1"), "share", (74, 82, 58, 71)),
+    ("softcap, ALiBi, bias, random mask, dropout, of all pairs",
+     ("--softcap", "30", "--alibi", "--bias", "1,1,S,S", *RANDOM, "--dropout", "0.1"), "dense", (57, 69, 40, 55)),
+)
+WINDOWS = (("255,0", (78, 78, 69, 75)), ("1023,0", (85, 85, 76, 82)))
+
+
+def option_rows():
+    for label, options, kind, targets in OPTIONS:
+        for (dtype, d), target in zip(SHAPES, targets):
+            if target is not None:
+                yield Row("Options, one head, one thread, N = 2048 full", f"{label}: {dtype} d={d}",
+                          call(2048, d, dtype, *options), target / 100, kind)
+
+
+def window_rows():
+    for window, targets in WINDOWS:
+        for (dtype, d), target in zip(SHAPES, targets):
+            yield Row("Windows, one head, one thread, N = 8192", f"window {window}: {dtype} d={d}",
+                      call(8192, d, dtype, "--window", window), target / 100)
+
+
+def block_rows():
+    for share, target in (("0.5", 0.1), ("0.1", 0.2)):
+        for dtype, d in SHAPES:
+            yield Row("Block maps of 64 × 128, N = 4096: time beyond what is kept of the whole",
+                      f"{float(share):.0%} kept: {dtype} d={d}",
+                      call(4096, d, dtype, "--block-map", f"64x128:{share}"), target, "proportional",
+                      call(4096, d, dtype))
+
+
+def ragged(lengths, d, dtype, *more, threads=1):
+    return ("--lengths", lengths, "--d", str(d), "--dtype", dtype, "--threads", str(threads), *more)
+
+
+def ragged_rows():
+    section = "Ragged batches"
+    for dtype in ("f32", "bf16"):
+        for threads in (1, 2):
+            # 16 · 1238 · 1239 / 2 pairs are those of 128, 256, ..., 2048 tokens to a tenth of a percent.
+            yield Row(section, f"16 sequences of 128 to 2048, causal, against as many pairs dense: {dtype} d=64, "
+                      f"{threads} thread{'s' * (threads > 1)}",
+                      ragged("128-2048:16", 64, dtype, "--causal", threads=threads), 0.95, "relative",
+                      call(1238, 64, dtype, "--batch", "16", "--causal", threads=threads))
+    yield Row(section, "256 sequences of 64 tokens, 12 heads: f32 d=64", ragged("64x256", 64, "f32", "--heads", "12"), 0.55)
+
+
+def options_rows():
+    yield from option_rows()
+    yield from window_rows()
+    yield from block_rows()
+    yield from ragged_rows()
+
+
+# --------------------------------------------------------------------------- decoding
+
+def decode(dtype, keys, heads, kv_heads, *more, d=128, layout="bhsd", threads=1, megabytes=256):
+    args = ["--op", "decode", "--sk", str(keys), "--heads", str(heads), "--kv-heads", str(kv_heads), "--d", str(d),
+            "--dtype", dtype, "--layout", layout, "--threads", str(threads)]
+    if megabytes:
+        args += ["--kv-total-mb", str(megabytes)]
+    return (*args, *more)
+
+
+def stream_rows():
+    section = "Decoding, d = 128, 256 MiB of keys and values, of a sequential read beside it"
+    for dtype, targets in (("bf16", (0.86, 0.82)), ("f32", (0.83, 0.78))):
+        for keys in (16384, 65536):
+            for threads, target in zip((1, 2), targets):
+                yield Row(section, f"{dtype}, 8 heads a group, {keys} keys, {threads} thread{'s' * (threads > 1)}",
+                          decode(dtype, keys, 32, 4, threads=threads), target, "stream")
+    yield Row(section, "bf16, 1 head a group, 16384 keys", decode("bf16", 16384, 4, 4), 0.88, "stream")
+    for page, target in ((256, 0.78), (16, 0.70)):
+        yield Row(section, f"bf16, 8 heads a group, pages of {page} keys per head in random order",
+                  decode("bf16", 16384, 32, 4, "--page-size", str(page)), target, "stream")
+    for group, target in ((8, 0.66), (1, 0.62)):
+        yield Row(section, f"bf16, 8 kv heads interleaved, {group} head{'s' * (group > 1)} a group",
+                  decode("bf16", 16384, 8 * group, 8, layout="bshd"), target, "stream")
+
+
+def decode_rows():
+    yield from stream_rows()
+    section = "Decoding, bounded by arithmetic"
+    yield Row(section, "MLA: 128 heads, D 576, Dv 512 in the rows of k, bf16, 16384 keys, of the nearer limit",
+              decode("bf16", 16384, 128, 1, "--dv", "512", "--v-in-k", d=576, megabytes=0), 0.82, "limit")
+    yield Row(section, "4 queries, 8 heads a group, bf16, of the dot peak", decode("bf16", 16384, 32, 4, "--sq", "4"), 0.70)
+    section = "Decoding, latency: 8 kv heads, 4 heads a group, 512 keys, d = 128"
+    for dtype, target in (("bf16", 28e-6), ("f32", 48e-6)):
+        one, two = (decode(dtype, 512, 32, 8, threads=n, megabytes=0) for n in (1, 2))
+        yield Row(section, f"{dtype}, one thread", one, target, "latency")
+        yield Row(section, f"{dtype}, two threads against one", two, 1.0, "speedup", one)
+
+
+GROUPS = {"forward": forward_rows, "options": options_rows, "decode": decode_rows}
+
+
+def rows():
+    for group in GROUPS.values():
+        yield from group()
 
 
 SWEEP_N = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)

@@ -62,6 +62,7 @@ Json ReportJson(const bench::Report& report, bool decode) {
       {"fraction_of_peak", report.peak > 0 ? Number(report.flops_rate() / report.peak) : Json()},
       {"workspace_bytes", i.workspace_bytes},
       {"visible_pairs", Number(needs.tiles.visible_pairs)},
+      {"dense_flops", Number(i.dense_flops)},
       {"bytes", Number(needs.bytes)},
       {"gbps", Number(report.bytes_rate() / 1e9)},
       {"stream_gbps", OrNull(stream, 1e9)},

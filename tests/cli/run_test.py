@@ -7,7 +7,7 @@ from program import CASES, DATA, FAILED, FILE, REFUSED, ProgramTest, heed, main,
 
 BENCH_KEYS = ["op", "dtype", "batch", "sq", "sk", "hq", "hk", "d", "dv", "causal", "isa", "backend", "kernel", "threads",
               "seconds_median", "seconds_min", "flops", "gflops_median", "peak_gflops", "fraction_of_peak",
-              "workspace_bytes", "visible_pairs", "bytes", "gbps", "stream_gbps", "fraction_of_stream", "fraction_of_limit"]
+              "workspace_bytes", "visible_pairs", "dense_flops", "bytes", "gbps", "stream_gbps", "fraction_of_stream", "fraction_of_limit"]
 STANDARD_KEYS = ["standard_seconds_median", "standard_bytes", "max_abs_difference"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from program import PROGRAM, ROOT, ProgramTest, heed, main
 
 sys.path.insert(0, str(ROOT / "bench"))
+import run  # noqa: E402
 import table  # noqa: E402
 
 
@@ -19,20 +20,43 @@ class Table(ProgramTest):
             if "--isa" in args and args[args.index("--isa") + 1] not in usable:
                 continue
             plan = [a for a in args if a not in ("--one-shot", "--standard")]  # explain times nothing
-            run = heed("explain", *plan, "--json")
-            self.assertEqual(run.returncode, 0, (args, run.stderr))
+            answer = heed("explain", *plan, "--json")
+            self.assertEqual(answer.returncode, 0, (args, answer.stderr))
 
     def test_every_row_has_a_target(self):
         rows = list(table.rows())
         self.assertEqual(len(rows), len({(r.section, r.label) for r in rows}))
         for row in rows:
             self.assertGreater(row.target, 0, row)
+            self.assertIn(row.kind, table.KINDS)
+            self.assertEqual(bool(row.against), row.kind in ("relative", "speedup", "loss", "proportional"), row)
+
+    def test_what_a_row_is_about(self):
+        one = {"seconds_median": 2.0, "fraction_of_peak": 0.4, "flops": 7, "dense_flops": 10, "fraction_of_stream": 0.8,
+               "fraction_of_limit": 0.9}
+        two = one | {"seconds_median": 3.0, "fraction_of_peak": 0.5}
+        for kind, expected, good, bad in (("share", 0.4, 0.4, 0.41), ("dense", 4 / 7, 0.571, 0.572), ("stream", 0.8, 0.8, 0.9),
+                                          ("limit", 0.9, 0.9, 1), ("relative", 0.8, 0.8, 0.9), ("speedup", 1.5, 1.5, 1.6),
+                                          ("latency", 2, 2, 1.9), ("loss", 0.1, 0.1, 0.09), ("proportional", 0.25, 0.25, 0.2)):
+            with self.subTest(kind=kind):
+                for target, met in ((good, True), (bad, False)):
+                    row = table.Row("", "", ("a",), target, kind, ("b",))
+                    self.assertAlmostEqual(run.value(row, [one, two]), expected)
+                    self.assertEqual(run.meets(row, run.value(row, [one, two])), met)
+                    self.assertTrue(run.shown(kind, expected))
+        self.assertIsNone(run.value(table.Row("", "", (), 1), [None]))
+
+    def test_the_ragged_batch_and_its_dense_counterpart_have_as_many_pairs(self):
+        for row in table.ragged_rows():
+            if row.against:
+                a, b = (self.json("explain", *args)["visible_pairs"] for args in row.calls())
+                self.assertAlmostEqual(a / b, 1, delta=0.001)
 
     def test_it_writes_the_table(self):
-        run = subprocess.run([sys.executable, "-B", ROOT / "bench" / "run.py", "--heed", PROGRAM, "--only", "latency",
+        done = subprocess.run([sys.executable, "-B", ROOT / "bench" / "run.py", "--heed", PROGRAM, "--group", "forward", "--only", "latency",
                               "--rounds", "2", "--seconds", "0.01", "--no-plots", "--out", self.scratch],
                              capture_output=True, text=True, check=False)
-        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertEqual(done.returncode, 0, done.stderr)
         written = {p.suffix: p for p in Path(self.scratch).iterdir()}
         self.assertEqual(set(written), {".json", ".md"})
         self.assertRegex(written[".json"].name, r"^\d{4}-\d\d-\d\d-[a-z0-9-]+-forward\.json$")
