@@ -33,9 +33,12 @@ constexpr const char* kExamples =
     "tensors\n"
     "(alibi_slopes, bias, mask, sinks, key_lengths, query_offset, block_map) where it has them, "
     "and\n"
-    "from the command line, which wins. OUT gets `out`, in q's shape and type, and `lse`, the "
-    "natural\n"
-    "logarithm of every row's sum. It replaces an existing file only when it is complete.";
+    "from the command line, which wins. Instead of k and v it may have a cache: k_cache, v_cache,\n"
+    "cache_seqlens and what goes with them, in the format of the conformance cases.\n"
+    "OUT gets `out`, in q's shape and type, `lse`, the natural logarithm of every row's sum, and\n"
+    "where k_new and v_new are appended the caches, as `k_cache_after` and `v_cache_after`; IN "
+    "stays\n"
+    "as it is. OUT replaces an existing file only when it is complete.";
 
 struct Options {
   std::string in, out;            // .safetensors
@@ -83,7 +86,17 @@ Result<io::TensorFile> ReadInput(const Options& o) {
   return file;
 }
 
-Status WriteOutput(const Options& o, const Problem& problem, io::Tensor out, io::Tensor lse) {
+// The caches after an append, under the names that the conformance cases give them.
+void MoveCaches(AttendInput* input, io::TensorFile* to) {
+  for (io::Tensor& tensor : input->file.tensors) {
+    if (tensor.name != "k_cache" && tensor.name != "v_cache") continue;
+    tensor.name += "_after";
+    to->tensors.push_back(std::move(tensor));
+  }
+}
+
+Status WriteOutput(const Options& o, AttendInput* input, const Problem& problem, io::Tensor out,
+                   io::Tensor lse) {
   if (o.arrays()) {
     if (Status s = io::WriteNpy(o.npy, out); !s) return s;
     return o.lse.empty() ? Status() : io::WriteNpy(o.lse, lse);
@@ -92,6 +105,7 @@ Status WriteOutput(const Options& o, const Problem& problem, io::Tensor out, io:
   file.metadata = {{"heed", Version()}, {"dtype", heed::Name(problem.dtype)}};
   file.tensors.push_back(std::move(out));
   file.tensors.push_back(std::move(lse));
+  if (problem.cache.new_len > 0) MoveCaches(input, &file);
   return io::WriteSafetensors(o.out, file);
 }
 
@@ -135,7 +149,8 @@ int Attend(Options& o) {
   if (Status s = Run(*plan, buffers); !s) return FailProblem(s);
   const double seconds = bench::Now() - start;
   progress.Show("writing");
-  if (Status s = WriteOutput(o, problem, std::move(*out), std::move(*lse)); !s) return FailFile(s);
+  if (Status s = WriteOutput(o, &*input, problem, std::move(*out), std::move(*lse)); !s)
+    return FailFile(s);
 
   const PlanInfo info = plan->Info();
   if (o.json) {

@@ -1,15 +1,13 @@
 // cli/attend_input.cpp: shapes of q, k, v and of the tensors that options bring. Not here:
-// metadata.
+// metadata, the cache (attend_cache.cpp).
 #include "cli/attend_input.h"
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "cli/attend_cache.h"
 #include "cli/attend_metadata.h"
-#include "io/convert.h"
+#include "cli/attend_tensors.h"
 
 namespace heed::cli {
 namespace {
@@ -17,22 +15,6 @@ namespace {
 using io::ElementType;
 using io::Tensor;
 using io::TensorFile;
-
-template <class... Args>
-Status Invalid(fmt::format_string<Args...> sentence, Args&&... args) {
-  return {StatusCode::kInvalid, fmt::format(sentence, std::forward<Args>(args)...)};
-}
-
-Tensor* Find(TensorFile& file, const char* name) { return const_cast<Tensor*>(file.Find(name)); }
-
-Status ConvertTo(TensorFile& file, const char* name, ElementType type) {
-  Tensor* tensor = Find(file, name);
-  if (tensor == nullptr || tensor->type == type) return {};
-  Result<Tensor> converted = io::Convert(*tensor, type);
-  if (!converted) return converted.status();
-  *tensor = std::move(*converted);
-  return {};
-}
 
 Status CheckQkv(TensorFile& file, std::optional<DType> dtype) {
   for (const char* name : {"q", "k", "v"}) {
@@ -59,21 +41,6 @@ Status CheckQkv(TensorFile& file, std::optional<DType> dtype) {
   }
   return {};
 }
-
-/// The axes of a q, k or v: where there is none of its kind, 1.
-struct Axes {
-  std::int64_t batch = 1, rows = 0, heads = 1, width = 0;
-};
-
-Axes AxesOf(const Tensor& t, bool head_first) {
-  const std::size_t n = t.shape.size();
-  if (n == 2) return {1, t.shape[0], 1, t.shape[1]};
-  Axes a{n == 4 ? t.shape[0] : 1, t.shape[n - 3], t.shape[n - 2], t.shape[n - 1]};
-  if (head_first) std::swap(a.rows, a.heads);
-  return a;
-}
-
-Strides HeadFirst(const Axes& a) { return {a.heads * a.rows * a.width, a.width, a.rows * a.width}; }
 
 Status FitQkv(const TensorFile& file, bool head_first, Problem* p) {
   const Axes q = AxesOf(*file.Find("q"), head_first);
@@ -109,15 +76,6 @@ Status FitQkv(const TensorFile& file, bool head_first, Problem* p) {
     p->o_strides = HeadFirst({q.batch, q.rows, q.heads, v.width});
   }
   return {};
-}
-
-// A tensor of exactly this type and shape, or none.
-Status Expect(const TensorFile& file, const char* name, ElementType type,
-              const std::vector<std::int64_t>& shape) {
-  const Tensor* t = file.Find(name);
-  if (t == nullptr || (t->type == type && t->shape == shape)) return {};
-  return Invalid("{} is {} of shape {}; {} of shape {} is needed", name, io::Name(t->type),
-                 t->shape, io::Name(type), shape);
 }
 
 Status Spread(const TensorFile& file, const char* name, Broadcast* b) {
@@ -213,21 +171,22 @@ Status FitArrays(TensorFile& file, Problem* p) {
 
 Result<AttendInput> FromTensors(TensorFile file, std::optional<DType> dtype,
                                 const std::string& layout) {
-  for (const char* name : {"k_cache", "block_table"}) {
-    if (file.Find(name) != nullptr) {
-      return Invalid(
-          "has the tensor '{}': calls over a cache change it, and attend changes no input", name);
-    }
-  }
   AttendInput input;
   Problem& p = input.problem;
   std::string said;
   if (Status s = ApplyMetadata(file.metadata, &p, &said); !s) return s;
-  if (Status s = CheckQkv(file, dtype); !s) return s;
   const bool head_first = (layout.empty() ? said : layout) == "bhsd";
-  if (Status s = FitQkv(file, head_first, &p); !s) return s;
-  p.dtype = *io::ToDType(file.Find("q")->type);
-  if (Status s = FitRagged(file, &p); !s) return s;
+  if (HasCache(file)) {
+    if (Status s = FitCache(file, dtype, head_first, &p); !s) return s;
+  } else {
+    if (p.cache.rotary != Rotary::kNone) {
+      return Invalid("the metadata asks for rotary embedding, which needs a k_cache and a v_cache");
+    }
+    if (Status s = CheckQkv(file, dtype); !s) return s;
+    if (Status s = FitQkv(file, head_first, &p); !s) return s;
+    p.dtype = *io::ToDType(file.Find("q")->type);
+    if (Status s = FitRagged(file, &p); !s) return s;
+  }
   if (Status s = FitArrays(file, &p); !s) return s;
 
   input.out_shape = file.Find("q")->shape;
@@ -246,9 +205,9 @@ Result<AttendInput> FromTensors(TensorFile file, std::optional<DType> dtype,
   return input;
 }
 
-Buffers AttendInput::Inputs() const {
+Buffers AttendInput::Inputs() {
   const auto data = [&](const char* name) -> const void* {
-    static const std::byte nothing[64] = {};  // a tensor without elements has no memory of its own
+    static std::byte nothing[64] = {};  // a tensor without elements has no memory of its own
     const Tensor* t = file.Find(name);
     return t == nullptr ? nullptr : t->data.empty() ? nothing : t->data.data();
   };
@@ -266,6 +225,20 @@ Buffers AttendInput::Inputs() const {
   if (problem.query_offsets) b.query_offsets = ints("query_offset");
   b.cu_seqlens_q = ints("cu_seqlens_q");
   b.cu_seqlens_k = ints("cu_seqlens_k");
+  if (!problem.cache.given) return b;
+  b.k = b.v = nullptr;
+  b.k_cache = const_cast<void*>(data("k_cache"));
+  b.v_cache = const_cast<void*>(data("v_cache"));
+  b.k_new = data("k_new");
+  b.v_new = data("v_new");
+  if (problem.cache.rotary != Rotary::kNone) {
+    b.rotary_cos = data("rotary_cos");
+    b.rotary_sin = data("rotary_sin");
+  }
+  b.cache_seqlens = ints("cache_seqlens");
+  b.cache_batch_idx = ints("cache_batch_idx");
+  b.cache_leftpad = ints("cache_leftpad");
+  b.block_table = ints("block_table");
   return b;
 }
 

@@ -19,8 +19,9 @@ struct AttendInput {
   std::vector<std::int64_t> out_shape;  ///< q's, with v's last dimension
   std::vector<std::int64_t> lse_shape;  ///< (B,Hq,Sq); without the batch axis where q has none
 
-  /// Pointers to the inputs. Taken anew after a move.
-  Buffers Inputs() const;
+  /// Pointers to the inputs. Taken anew after a move. A cache is among them: a call that appends
+  /// changes this copy of it, not the file's.
+  Buffers Inputs();
 };
 
 /// q, k, v by name, all of one rank:
@@ -29,7 +30,8 @@ struct AttendInput {
 ///      packed batch (T, H, D)
 ///   2  (S, D), one head of one sequence
 /// and, where the file has them, alibi_slopes, bias, mask, sinks, key_lengths, query_offset,
-/// block_map. q, k, v are converted to `dtype` if one is given. `layout`: "bshd", "bhsd" or "" for
+/// block_map. With k_cache and v_cache in place of k and v (attend_cache.h) q has 4 dimensions.
+/// q, k, v are converted to `dtype` if one is given. `layout`: "bshd", "bhsd" or "" for
 /// what the metadata says, else bshd. Sentences say what is missing, of a wrong type or a
 /// contradictory shape.
 Result<AttendInput> FromTensors(io::TensorFile file, std::optional<DType> dtype,

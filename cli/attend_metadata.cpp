@@ -66,7 +66,17 @@ Take TakeLayout(std::string* layout) {
     *layout = text;
     std::transform(layout->begin(), layout->end(), layout->begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return *layout == "bshd" || *layout == "bhsd" || *layout == "thd" || *layout == "shd";
+    return *layout == "bshd" || *layout == "bhsd" || *layout == "thd" || *layout == "shd" ||
+           *layout == "cache";
+  };
+}
+
+Take TakeRotary(Rotary* rotary) {
+  return [rotary](const std::string& text, const Json&) {
+    *rotary = text == "half"          ? Rotary::kHalf
+              : text == "interleaved" ? Rotary::kInterleaved
+                                      : Rotary::kNone;
+    return *rotary != Rotary::kNone || text == "none";
   };
 }
 
@@ -86,6 +96,7 @@ Status ApplyMetadata(const std::map<std::string, std::string>& metadata, Problem
       {"dropout_p", Real([p](double x) { p->dropout_p = x; })},
       {"seed", Integer(&p->seed)},
       {"offset", Integer(&p->offset)},
+      {"rotary", TakeRotary(&p->cache.rotary)},
       {"block_size", Pair(&p->block_rows, &p->block_cols)},
   };
   for (const auto& [key, take] : rows) {

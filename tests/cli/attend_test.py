@@ -1,10 +1,12 @@
 """`heed attend`: tensors in, attention out; wrong files are refused and old outputs kept."""
+import json
+import math
 import os
 import struct
 import subprocess
 import unittest
 
-from program import (DATA, FILE, PROGRAM, REFUSED, USAGE, ProgramTest, attention, floats, main, noise, read_npy,
+from program import (CASES, DATA, FILE, PROGRAM, REFUSED, USAGE, ProgramTest, attention, floats, main, noise, read_npy,
                      read_safetensors, write_npy, write_safetensors)
 
 SQ, SK, D = 13, 17, 8
@@ -12,6 +14,14 @@ SQ, SK, D = 13, 17, 8
 
 def qkv(sq=SQ, sk=SK, d=D):
     return noise(sq * d, 1), noise(sk * d, 2), noise(sk * d, 3)
+
+
+def head_first(tensor):
+    """(B, S, H, D) as (B, H, S, D)."""
+    kind, (b, s, h, d), data = tensor
+    size = len(data) // (b * s * h)
+    rows = [data[n * size:(n + 1) * size] for n in range(b * s * h)]
+    return kind, [b, h, s, d], b"".join(rows[(x * s + i) * h + y] for x in range(b) for y in range(h) for i in range(s))
 
 
 class Attend(ProgramTest):
@@ -115,7 +125,75 @@ class Attend(ProgramTest):
         piped = subprocess.run([PROGRAM, "attend", source, "/dev/stdout"], capture_output=True, check=True)
         self.assertEqual(piped.stdout, target.read_bytes())
 
+    def test_every_conformance_case(self):
+        """What the format of the cases knows, attend takes, and out, lse and caches are those that the cases expect."""
+        def numbers(tensor):
+            return struct.unpack(f"<{len(tensor[2]) // 4}f", tensor[2])
+
+        def near(a, b):
+            # lse of a row of lowest floats may be any number below -2e38.
+            return a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= 2e-5 * max(1, abs(b)) or max(a, b) < -2e38
+
+        target, compared = self.scratch / "out.safetensors", 0
+        for path in sorted(CASES.glob("*.safetensors")):
+            with self.subTest(case=path.stem):
+                before = path.read_bytes()
+                self.done("attend", path, target, "--backend", "reference")
+                case, got = read_safetensors(path), read_safetensors(target)
+                self.assertEqual({"k_cache_after", "v_cache_after"} & set(got),
+                                 {"k_cache_after", "v_cache_after"} if "k_new" in case else set())
+                for name in got.keys() & case.keys():
+                    self.assertEqual(got[name][1], case[name][1], name)
+                    for i, (a, b) in enumerate(zip(numbers(got[name]), numbers(case[name]))):
+                        self.assertTrue(near(a, b), (name, i, a, b))
+                    compared += 1
+                self.assertEqual(path.read_bytes(), before)
+        self.assertGreater(compared, 2 * 69)  # out and lse of each, caches of some
+
+    def test_a_cache_of_either_layout_and_dtype(self):
+        target = self.scratch / "out.safetensors"
+        case = read_safetensors(CASES / "cache_append_causal.safetensors")
+        raw = (CASES / "cache_append_causal.safetensors").read_bytes()
+        metadata = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+        self.done("attend", CASES / "cache_append_causal.safetensors", target, "--backend", "reference")
+        expected = read_safetensors(target)
+        turned = {name: (head_first(tensor) if len(tensor[1]) == 4 else tensor) for name, tensor in case.items()}
+        source = self.scratch / "in.safetensors"
+        write_safetensors(source, turned, metadata)
+        self.done("attend", source, target, "--backend", "reference", "--layout", "bhsd")
+        got = read_safetensors(target)
+        self.assertEqual(got["out"], head_first(expected["out"]))
+        self.assertEqual(got["lse"], expected["lse"])
+        self.assertEqual(got["k_cache_after"], head_first(expected["k_cache_after"]))
+        self.done("attend", CASES / "cache_append_causal.safetensors", target, "--dtype", "bf16")
+        self.assertEqual(read_safetensors(target)["v_cache_after"][0], "BF16")
+
     # ------------------------------------------------------------------- what goes wrong
+
+    def test_wrong_caches(self):
+        good = read_safetensors(CASES / "cache_pages_7_append_window.safetensors")
+        path = self.scratch / "in.safetensors"
+
+        def with_(**more):
+            return {n: t for n, t in (good | more).items() if t is not None}
+
+        def ints(*values):
+            return ("I32", (len(values),), struct.pack(f"<{len(values)}i", *values))
+
+        for name, tensors, code in (
+                ("k beside it", with_(k=good["q"]), FILE), ("no q", with_(q=None), FILE), ("no v_cache", with_(v_cache=None), FILE),
+                ("no lengths", with_(cache_seqlens=None), FILE), ("too few lengths", with_(cache_seqlens=ints(1)), FILE),
+                ("k_new alone", with_(v_new=None), FILE), ("flat q", with_(q=("F32", (len(good["q"][2]) // 4,), good["q"][2])), FILE),
+                ("flat table", with_(block_table=ints(*range(6))), FILE), ("new rows of another shape", with_(k_new=good["q"]), FILE),
+                ("caches differ", with_(v_cache=good["q"]), FILE), ("a length too long", with_(cache_seqlens=ints(*[1000] * good["q"][1][0])), REFUSED)):
+            with self.subTest(file=name):
+                write_safetensors(path, tensors, {"layout": "CACHE"})
+                self.fails(code, "attend", path, self.scratch / "out.safetensors", "--backend", "reference")
+                self.assertFalse((self.scratch / "out.safetensors").exists())
+        write_safetensors(path, good, {"layout": "CACHE", "rotary": "half"})
+        self.assertIn("rotary", self.fails(FILE, "attend", path, self.scratch / "out.safetensors"))
+        write_safetensors(path, good, {"layout": "CACHE", "rotary": "sideways"})
+        self.assertIn("rotary", self.fails(FILE, "attend", path, self.scratch / "out.safetensors"))
 
     def test_wrong_files(self):
         source, target = self.case()

@@ -36,6 +36,13 @@ class Check(ProgramTest):
         self.assertEqual(run.returncode, 0, [c for c in cases if c["status"] != "pass"])
         self.assertEqual(summary, {"passed": len(list(CASES.glob("*.safetensors"))), "failed": 0, "refused": 0})
 
+    def test_no_case_is_refused_by_the_engine(self):
+        for dtype in ("f32", "bf16", "f16"):
+            run = heed("check", CASES, "--backend", "cpu", "--dtype", dtype, "--json")
+            *cases, summary = self.lines(run)
+            self.assertEqual(run.returncode, 0, [c for c in cases if c["status"] != "pass"])
+            self.assertEqual((summary["failed"], summary["refused"]), (0, 0))
+
     def test_a_refused_case_is_no_success(self):
         run = heed("check", CASES / "dropout.safetensors", "--backend", "cpu", "--backward", "--json")
         case, summary = self.lines(run)
