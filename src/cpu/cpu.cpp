@@ -123,12 +123,12 @@ class Cpu final : public Backend {
     t.tile_keys = kernels.tile_keys;
     t.block_rows = static_cast<std::int64_t>(call.blocks.tiles) * kernels.tile_rows;
     t.block_keys = call.blocks.keys;
-    t.items = p.ragged ? call.ragged.items() : call.dense.items();
+    t.items = p.ragged ? call.ragged.items() : call.items();
     const int most = options.threads > 0           ? options.threads
                      : EstimateSeconds(p) < kAlone ? 1
                                                    : AvailableThreads();
     t.threads = static_cast<int>(Clamp(most, 1, Max(1, t.items)));
-    t.workspace_bytes = t.threads * PerThread(call, kernels) + kAlign - 1;
+    t.workspace_bytes = t.threads * PerThread(call, kernels) + PartialBytes(call) + kAlign - 1;
     return t;
   }
 
@@ -170,10 +170,16 @@ class Cpu final : public Backend {
         kernels.append(call, first, last);
       });
     }
-    Parallel({t.items, t.threads, call.blocks.tiles, wake},
+    call.split.partials = reinterpret_cast<float*>(aligned + t.threads * each);
+    const std::int64_t together = call.split.pieces > 0 ? 1 : call.blocks.tiles;
+    Parallel({t.items, t.threads, together, wake},
              [&](std::int64_t first, std::int64_t last, int worker) {
                kernels.forward(call, first, last, aligned + worker * each);
              });
+    if (call.split.pieces > 0)
+      Parallel(
+          {p.batch * p.k_heads * call.split.rows, t.threads, call.split.rows, false},
+          [&](std::int64_t first, std::int64_t last, int) { kernels.join(call, first, last); });
     if (t.items > 0) last_isa = ran;
     return {};
   }
@@ -181,6 +187,10 @@ class Cpu final : public Backend {
  private:
   static constexpr std::int64_t kAlign = 64;
 
+  static std::int64_t PartialBytes(const ForwardCall& call) {
+    return call.split.pieces > 0 ? call.items() * call.split.floats() * std::int64_t{sizeof(float)}
+                                 : 0;
+  }
   static std::int64_t PerThread(const ForwardCall& call, const Kernels& kernels) {
     const std::int64_t n = kernels.workspace(WorkShapeOf(call));
     return (n + kAlign - 1) / kAlign * kAlign;

@@ -27,6 +27,24 @@ Blocks BlocksOf(const Problem& p, const Kernels& kernels) {
   return kernels.blocks(static_cast<int>(p.dim), static_cast<int>(p.dim_v), rows, p.k_len);
 }
 
+namespace {
+
+// Few queries, and more keys than one piece takes.
+Split SplitOf(const Problem& p, const Kernels& kernels, Blocks blocks) {
+  constexpr std::int64_t kPieceKeys = 1024, kMostRows = 256;
+  Split s;
+  s.rows = p.q_len * (p.q_heads / p.k_heads);
+  s.piece_keys = blocks.keys * Max(kPieceKeys / blocks.keys, 1);
+  s.o_step = kernels.o_step(static_cast<int>(p.dim_v));
+  if (p.ragged || p.want_probs || p.q_len >= kernels.tile_rows || s.rows > kMostRows ||
+      s.rows == 0 || p.k_len <= s.piece_keys)
+    return s;
+  s.pieces = static_cast<int>(Min(CeilDiv(p.k_len, s.piece_keys), kMaxPieces));
+  return s;
+}
+
+}  // namespace
+
 ForwardCall CallOf(const Problem& p, const Kernels& kernels) {
   ForwardCall c;
   c.q_steps = StepsOf(p.q_strides);
@@ -75,6 +93,7 @@ ForwardCall CallOf(const Problem& p, const Kernels& kernels) {
   c.dense = {p.batch, heads, c.packed ? p.q_len * c.group : p.q_len, kernels.tile_rows, reverse};
   c.ragged = {p.batch, heads, p.total_q, kernels.tile_rows, nullptr, reverse};
   c.blocks = BlocksOf(p, kernels);
+  c.split = SplitOf(p, kernels, c.blocks);
   return c;
 }
 

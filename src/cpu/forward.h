@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/ahead.h"
+#include "cpu/pieces.h"
 #include "cpu/rotary.h"
 #include "cpu/softmax.h"
 #include "cpu/work.h"
@@ -35,6 +36,7 @@ class Forward {
   }
 
   void Items(std::int64_t first, std::int64_t last) {
+    if (c_.split.pieces > 0) return Pieces(first, last);
     while (first < last) {
       Item items[kMaxTiles];
       int count = 0;
@@ -47,6 +49,26 @@ class Forward {
       next_ = at;
       if (count > 0) Group(items, count);
       first = at;
+    }
+  }
+
+  // Items of a split: pieces of the keys.
+  void Pieces(std::int64_t first, std::int64_t last) {
+    const std::int64_t heads = c_.q_heads / c_.group;
+    next_ = c_.items();
+    for (std::int64_t n = first; n < last; n++) {
+      const std::int64_t head = n / c_.split.pieces;
+      const std::int64_t b = head / heads, hk = head % heads;
+      number_ = n % c_.split.pieces;
+      piece_ = PieceOf(c_.split, EntryOf(c_, b).sees.sk, number_);
+      part_ = Partial::At(c_.split, n);
+      for (std::int64_t row = 0; row < c_.split.rows;) {
+        Item items[kMaxTiles];
+        int count = 0;
+        for (; row < c_.split.rows && count < c_.blocks.tiles; row += kRows)
+          items[count++] = {b, hk, {row, heed::Min(row + kRows, c_.split.rows)}};
+        Group(items, count);
+      }
     }
   }
 
@@ -123,8 +145,11 @@ class Forward {
     RowState& rows = w_.rows[t];
     RowFacts& facts = w_.facts[t];
     BeginRows(c_, entry_, item, &rows, &facts);
+    rows.keys_first = heed::Max(rows.keys_first, piece_.first);
+    rows.keys_last = heed::Min(rows.keys_last, piece_.last);
+    rows_at_[t] = item.rows.first;
     if (!plain_ || c_.sinks || c_.mask.data || c_.block_map.data) FillFacts(c_, b_, &facts);
-    ResetState(c_, facts, &rows);
+    ResetState(facts, c_.sinks && number_ == 0, &rows);
     if (rows.keys_first >= rows.keys_last) return Complete(t);
     const E* q[kRows];
     for (int r = 0; r < kRows; r++) {
@@ -202,7 +227,7 @@ class Forward {
       const V l = Load(rows.l + lane);
       V m = Load(rows.m + lane), first = Zero();
       m = Select(Lt(Zero(), l), Add(m, Log2(l)), m);
-      if (c_.sinks) first = Exp2OrZero<5>(Sub(Load(w_.facts[t].sink + lane), m));
+      if (c_.sinks && number_ == 0) first = Exp2OrZero<5>(Sub(Load(w_.facts[t].sink + lane), m));
       Store(rows.m + lane, m);
       Store(rows.l + lane, first);
       Store(rows.lr + lane, first);
@@ -431,11 +456,18 @@ class Forward {
   }
 
   // Whether the last accumulation may write o itself: whole vectors of floats, rows evenly spaced.
-  bool Direct() const { return c_.out_dtype == DType::kF32 && c_.dim_v % W == 0 && !c_.packed; }
+  bool Direct() const {
+    return c_.out_dtype == DType::kF32 && c_.dim_v % W == 0 && !c_.packed && c_.split.pieces == 0;
+  }
 
   // Finished sums of tile t to o, in its dtype.
   void Write(int t) {
     const float* from = w_.o + static_cast<std::int64_t>(t) * kRows * w_.padded;
+    if (c_.split.pieces > 0) {
+      __builtin_memcpy(part_.o + rows_at_[t] * part_.o_step, from,
+                       static_cast<std::size_t>(w_.rows[t].rows) * w_.padded * sizeof *from);
+      return;
+    }
     for (int r = 0; r < w_.rows[t].rows; r++, from += w_.padded) {
       if (c_.out_dtype == DType::kF32)
         WriteRow<Format<DType::kF32>>(from, c_.dim_v, static_cast<float*>(c_.o) + OutRow(t, r));
@@ -456,6 +488,7 @@ class Forward {
   // All keys seen: what o is multiplied by, and lse.
   void Finish(int t) {
     RowState& rows = w_.rows[t];
+    if (c_.split.pieces > 0) return FinishPiece(t);
     for (int v = 0; v < rows.vectors; v++) {
       const int lane = v * W;
       const V l = Load(rows.l + lane);
@@ -477,6 +510,18 @@ class Forward {
         }
       }
     }
+  }
+
+  // A piece leaves its sums as they are.
+  void FinishPiece(int t) {
+    RowState& rows = w_.rows[t];
+    for (int r = 0; r < kRows; r++) w_.factor[r] = 1;
+    const std::size_t bytes = static_cast<std::size_t>(rows.rows) * sizeof(float);
+    __builtin_memcpy(part_.m + rows_at_[t], rows.m, bytes);
+    __builtin_memcpy(part_.l + rows_at_[t], rows.l, bytes);
+    __builtin_memcpy(part_.r + rows_at_[t], X::kDot ? rows.lr : rows.l, bytes);
+    for (int r = 0; X::kDot && r < rows.rows; r++)  // rounding may lose a NaN
+      if (rows.l[r] != rows.l[r]) part_.r[rows_at_[t] + r] = rows.l[r];
   }
 
   // exp(s - lse) of every visible pair of tile t; the others are zero already.
@@ -538,6 +583,11 @@ class Forward {
   Entry entry_;
   KeyRows<E> keys_;
   const E* walked_ = nullptr;  // keys of the group before
+  // Of a split: the piece, its number, and what it leaves behind.
+  Interval piece_ = {0, INT64_MAX};
+  std::int64_t number_ = 0;
+  Partial part_ = {};
+  std::int64_t rows_at_[kMaxTiles];
 };
 
 }  // namespace heed::cpu::HEED_ISA

@@ -26,6 +26,12 @@ void Append(const ForwardCall& call, std::int64_t first, std::int64_t last) {
   WithFormat(call.dtype, [&]<class F>(F) { AppendRows<F>(call, first, last); });
 }
 
+void Join(const ForwardCall& call, std::int64_t first, std::int64_t last) {
+  WithFormat(call.dtype, [&]<class F>(F) { JoinRows<F>(call, first, last); });
+}
+
+std::int64_t OStep(int dim_v) { return RoundUp(dim_v, W); }
+
 std::int64_t Workspace(const WorkShape& shape) {
   std::int64_t bytes = 0;
   WithFormat(shape.dtype, [&]<class F>(F) { bytes = Work<F>().Carve(nullptr, shape); });
@@ -52,7 +58,7 @@ inline constexpr bool kNativeBf16 = true;
 inline constexpr bool kNativeBf16 = false;
 #endif
 
-const Kernels kKernels = {kIsaName, kNativeBf16, kRows,  kKeys,
-                          BlocksOf, Workspace,   Append, RunForward};
+const Kernels kKernels = {kIsaName,  kNativeBf16, kRows, kKeys,  BlocksOf,
+                          Workspace, OStep,       Join,  Append, RunForward};
 
 }  // namespace heed::cpu::HEED_ISA

@@ -31,6 +31,20 @@ struct Blocks {
   int keys = 0;   // keys of a block, a multiple of the score tile's
 };
 
+// Few queries against many keys: the keys are cut into pieces, an item is one piece of one (entry,
+// kv head), and a second pass joins the pieces in their order. Where the cuts are depends on the
+// entry's number of keys alone (PieceOf), so that neither threads nor neighbours change a bit.
+struct Split {
+  int pieces = 0;               // of the longest entry there may be; 0: not split
+  std::int64_t piece_keys = 0;  // a multiple of the blocks' keys
+  std::int64_t rows = 0;        // queries times heads of a group
+  // Per item: m, l, r [rows]; o [rows][o_step]. r is the sum that divides o.
+  float* partials = nullptr;
+  std::int64_t o_step = 0;
+  HEED_HD std::int64_t floats() const { return (rows * (o_step + 3) + 15) / 16 * 16; }
+};
+inline constexpr int kMaxPieces = 64;  // of an entry: what they leave behind stays small beside it
+
 // A key/value cache; seqlens null: there is none.
 struct CacheArrays {
   const std::int32_t *seqlens = nullptr, *batch_idx = nullptr, *leftpad = nullptr;
@@ -84,11 +98,24 @@ struct ForwardCall {
   ForwardSchedule dense;
   RaggedForwardSchedule ragged;  // where cu_seqlens_q is given
   Blocks blocks;
+  Split split;
   const char** ran = nullptr;  // the kernel leaves its own name here
 
-  HEED_HD std::int64_t items() const { return cu_seqlens_q ? ragged.items() : dense.items(); }
+  HEED_HD std::int64_t items() const {
+    return split.pieces > 0 ? dense.batch * (q_heads / group) * split.pieces
+           : cu_seqlens_q   ? ragged.items()
+                            : dense.items();
+  }
+  // Not of a split.
   HEED_HD Item At(std::int64_t n) const { return cu_seqlens_q ? ragged.At(n) : dense.At(n); }
 };
+
+// Keys [first, last) of piece n of an entry that has sk of them.
+HEED_HD Interval PieceOf(const Split& split, std::int64_t sk, std::int64_t n) {
+  const std::int64_t least = CeilDiv(sk, split.piece_keys);
+  const std::int64_t keys = split.piece_keys * Max(1, CeilDiv(least, kMaxPieces));
+  return {Min(n * keys, sk), Min((n + 1) * keys, sk)};
+}
 
 // What decides the size of a thread's workspace, beside the instruction set.
 struct WorkShape {
@@ -108,6 +135,10 @@ struct Kernels {
   Blocks (*blocks)(int dim, int dim_v, std::int64_t rows, std::int64_t k_len);
   // Bytes of workspace of one thread: a multiple of 64.
   std::int64_t (*workspace)(const WorkShape& shape);
+  // Floats of a row of o in a partial result.
+  std::int64_t (*o_step)(int dim_v);
+  // Joins the pieces of rows [first, last), numbered over (entry, kv head, row).
+  void (*join)(const ForwardCall& call, std::int64_t first, std::int64_t last);
   // Appends new rows [first, last), numbered over (entry, row, kv head), to the cache.
   void (*append)(const ForwardCall& call, std::int64_t first, std::int64_t last);
   // Computes items [first, last) of the schedule. workspace: 64-byte aligned, this thread's own.

@@ -80,10 +80,10 @@ HEED_NOINLINE void BeginRows(const ForwardCall& c, const Entry& e, const Item& i
 }
 
 // The softmax of rows that have seen no key yet; a sink is there from the start.
-HEED_INLINE void ResetState(const ForwardCall& c, const RowFacts& facts, RowState* rows) {
+HEED_INLINE void ResetState(const RowFacts& facts, bool sinks, RowState* rows) {
   for (int lane = 0; lane < kRows; lane += W) {
     V m = Set(kUnset), l = Zero();
-    if (c.sinks) {
+    if (sinks) {
       const V sink = Load(facts.sink + lane);
       const M none = Eq(sink, Set(kHidden));
       m = Select(none, m, sink);
