@@ -70,10 +70,12 @@ void FillNormal(float* out, std::int64_t count, std::uint64_t seed) {
   RepeatFrom(kNoisePeriod, reinterpret_cast<std::byte*>(out), count, 4);
 }
 
-void* Inputs::Take(std::int64_t bytes) { return memory_.emplace_back(bytes).data(); }
+void* Inputs::Take(std::int64_t bytes, bool huge) {
+  return memory_.emplace_back(bytes, huge).data();
+}
 
-void* Inputs::Noise(DType dtype, const Extent& extent, std::uint64_t seed) {
-  auto* base = static_cast<std::byte*>(Take(extent.elements * SizeOf(dtype)));
+void* Inputs::Noise(DType dtype, const Extent& extent, std::uint64_t seed, bool huge) {
+  auto* base = static_cast<std::byte*>(Take(extent.elements * SizeOf(dtype), huge));
   FillDType(dtype, base, extent.elements, seed);
   return base - extent.low * SizeOf(dtype);
 }
@@ -112,10 +114,11 @@ void Inputs::FillScoreTerms(std::uint64_t seed) {
 void Inputs::FillKeysAndValues(bool v_in_k, std::uint64_t seed) {
   const Problem& p = problem_;
   const std::int64_t batch = p.ragged ? 1 : p.batch, rows = p.ragged ? p.total_k : p.k_len;
-  buffers_.k = Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, p.dim, p.k_strides), seed + 2);
-  buffers_.v =
-      v_in_k ? buffers_.k
-             : Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, p.dim_v, p.v_strides), seed + 3);
+  buffers_.k =
+      Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, p.dim, p.k_strides), seed + 2, huge_keys_);
+  buffers_.v = v_in_k ? buffers_.k
+                      : Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, p.dim_v, p.v_strides),
+                              seed + 3, huge_keys_);
 }
 
 void Inputs::FillCache(bool v_in_k, std::uint64_t seed) {
@@ -123,7 +126,7 @@ void Inputs::FillCache(bool v_in_k, std::uint64_t seed) {
   const Cache& c = p.cache;
   const auto tensor = [&](std::int64_t batch, std::int64_t rows, std::int64_t width,
                           const Strides& strides, std::uint64_t its_seed) {
-    return Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, width, strides), its_seed);
+    return Noise(p.dtype, ExtentOf(batch, rows, p.k_heads, width, strides), its_seed, huge_keys_);
   };
   buffers_.k_cache = tensor(c.slots, c.rows, p.dim, p.k_strides, seed + 2);
   buffers_.v_cache =
@@ -168,11 +171,13 @@ void Inputs::FillBackward(std::uint64_t seed) {
   if (p.want_dsinks) buffers_.dsinks = static_cast<float*>(Noise(DType::kF32, {0, p.q_heads}, 14));
 }
 
-Result<Inputs> Inputs::Make(const Problem& problem, const Patterns& patterns, std::uint64_t seed) {
+Result<Inputs> Inputs::Make(const Problem& problem, const Patterns& patterns, std::uint64_t seed,
+                            bool huge_keys) {
   Result<Arrays> arrays = Arrays::Make(problem, patterns, seed);
   if (!arrays) return arrays.status();
   Inputs inputs;
   inputs.problem_ = problem;
+  inputs.huge_keys_ = huge_keys;
   inputs.arrays_ = std::move(*arrays);
   const Problem& p = inputs.problem_;
   const std::int64_t batch = p.ragged ? 1 : p.batch, queries = p.ragged ? p.total_q : p.q_len;

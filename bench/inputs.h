@@ -15,16 +15,17 @@ namespace heed::bench {
 /// fixed seed; what is written starts as NaN, so that an entry nobody computed shows.
 class Inputs {
  public:
-  /// For plan.problem(), a normal problem; masks, lengths and places as `patterns` says. kRefused
-  /// where it needs more memory than there is.
-  static Result<Inputs> Make(const Problem& problem, const Patterns& patterns, std::uint64_t seed);
+  /// For plan.problem(), a normal problem; masks, lengths and places as `patterns` says;
+  /// `huge_keys`: keys and values on huge pages. kRefused where it needs more memory than there is.
+  static Result<Inputs> Make(const Problem& problem, const Patterns& patterns, std::uint64_t seed,
+                             bool huge_keys = false);
 
   Buffers buffers() const { return buffers_; }
   const Problem& problem() const { return problem_; }
 
  private:
-  void* Take(std::int64_t bytes);
-  void* Noise(DType dtype, const Extent& extent, std::uint64_t seed);
+  void* Take(std::int64_t bytes, bool huge = false);
+  void* Noise(DType dtype, const Extent& extent, std::uint64_t seed, bool huge = false);
   void* Rounded(const std::vector<float>& values);  // to the tensors' dtype
   void* Blank(DType dtype, const Extent& extent);
   void FillKeysAndValues(bool v_in_k, std::uint64_t seed);
@@ -34,6 +35,7 @@ class Inputs {
 
   Problem problem_;
   Buffers buffers_;
+  bool huge_keys_ = false;
   Arrays arrays_;
   std::vector<Memory> memory_;
 };

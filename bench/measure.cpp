@@ -56,7 +56,8 @@ Result<Report> MeasureOrThrow(const Request& request) {
   report.info = plan->Info();
 
   tell("making up the inputs");
-  const Result<Inputs> inputs = Inputs::Make(plan->problem(), request.patterns, request.seed);
+  const Result<Inputs> inputs =
+      Inputs::Make(plan->problem(), request.patterns, request.seed, request.decode);
   if (!inputs) return inputs.status();
   Buffers buffers = inputs->buffers();
   const Result<Needs> needs = NeedsOf(*plan, buffers, request.patterns.v_in_k, request.decode);

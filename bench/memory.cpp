@@ -14,9 +14,9 @@ constexpr std::int64_t kHugePage = 2 << 20, kLine = 64;
 
 }  // namespace
 
-Memory::Memory(std::int64_t bytes) : bytes_(bytes) {
+Memory::Memory(std::int64_t bytes, bool huge) : bytes_(bytes) {
   // Never empty: a null pointer would say "not given" even where a tensor has no elements.
-  const std::int64_t align = bytes >= kHugePage ? kHugePage : kLine;
+  const std::int64_t align = huge && bytes >= kHugePage ? kHugePage : kLine;
   const std::int64_t whole = (std::max<std::int64_t>(bytes, 1) + align - 1) / align * align;
   // No system gives a process more; some allocators (sanitizers) end the program when asked.
   constexpr std::int64_t kAddressSpace = std::int64_t{1} << 47;

@@ -7,13 +7,13 @@
 
 namespace heed::bench {
 
-/// Bytes that start on a huge page where they fill some, and are made of huge pages where the
-/// system has them to give: with small ones the misses of a large stream are the page table's, too.
-/// Throws std::bad_alloc.
+/// Bytes that start on a cache line; `huge`: on a huge page where they fill some, and made of huge
+/// pages where the system has them to give, since with small ones the misses of a large stream are
+/// the page table's, too. Throws std::bad_alloc.
 class Memory {
  public:
   Memory() = default;
-  explicit Memory(std::int64_t bytes);
+  explicit Memory(std::int64_t bytes, bool huge = false);
 
   std::byte* data() const { return data_.get(); }
   std::int64_t bytes() const { return bytes_; }

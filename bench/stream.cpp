@@ -16,7 +16,8 @@ ReadStream::ReadStream(const std::string& isa, int threads, std::int64_t bytes)
   bytes_ = std::max<std::int64_t>(bytes / n / kReadStep, 1) * kReadStep;
   try {
     for (int t = 0; t < n; ++t) {
-      std::memset(parts_.emplace_back(bytes_).data(), 1, static_cast<std::size_t>(bytes_));
+      std::memset(parts_.emplace_back(bytes_, /*huge=*/true).data(), 1,
+                  static_cast<std::size_t>(bytes_));
     }
   } catch (const std::bad_alloc&) {
     parts_.clear();
