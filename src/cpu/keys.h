@@ -24,13 +24,18 @@ struct KeyRows {
     rows.k_page = c.k_steps.batch;
     rows.v_page = c.v_steps.batch;
     rows.first = e.key_row;
-    rows.k = static_cast<const E*>(c.k) + kv_head * c.k_steps.head;
-    rows.v = static_cast<const E*>(c.v) + kv_head * c.v_steps.head;
-    if (!e.table) {
-      rows.k += e.key_batch * c.k_steps.batch + e.key_row * c.k_steps.row;
-      rows.v += e.key_batch * c.v_steps.batch + e.key_row * c.v_steps.row;
-    }
+    // Tensors without elements may be null.
+    rows.k = static_cast<const E*>(c.k);
+    rows.v = static_cast<const E*>(c.v);
+    if (rows.k) rows.k += Start(c.k_steps, e, kv_head);
+    if (rows.v) rows.v += Start(c.v_steps, e, kv_head);
     return rows;
+  }
+
+  // Offset of row 0, or of page 0.
+  static HEED_INLINE std::int64_t Start(const Steps& steps, const Entry& e, std::int64_t kv_head) {
+    const std::int64_t head = kv_head * steps.head;
+    return e.table ? head : head + e.key_batch * steps.batch + e.key_row * steps.row;
   }
 
   HEED_INLINE const E* K(std::int64_t j) const {
