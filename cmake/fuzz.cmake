@@ -1,21 +1,56 @@
-# heed_add_fuzzer: one libFuzzer program, one ctest entry that runs it for a while.
+# heed_add_fuzzer: one libFuzzer program, one ctest entry that runs it for a while; and the same
+# program with one bug in the library's own text, with an entry that passes only if it is found.
 set(HEED_FUZZ_SECONDS 5 CACHE STRING "How long each fuzzer runs under ctest")
 
-# heed_add_fuzzer(NAME name SOURCES file... [LIBS target...] [SEEDS folder])
-# The corpus grows in the build tree; SEEDS is only read.
+# heed_plant_bug(out file from to): a copy of the file in which `from`, which must occur once, is `to`.
+function(heed_plant_bug out file from to)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${file})
+  file(READ ${PROJECT_SOURCE_DIR}/${file} text)
+  string(FIND "${text}" "${from}" first)
+  string(FIND "${text}" "${from}" last REVERSE)
+  if(first EQUAL -1 OR NOT first EQUAL last)
+    message(FATAL_ERROR "heed: a bug is to be planted in ${file} where it says '${from}', which must occur there once")
+  endif()
+  string(REPLACE "${from}" "${to}" text "${text}")
+  get_filename_component(name ${file} NAME)
+  set(copy ${CMAKE_CURRENT_BINARY_DIR}/planted/${name})
+  file(CONFIGURE OUTPUT ${copy} CONTENT "${text}" @ONLY)
+  set(${out} ${copy} PARENT_SCOPE)
+endfunction()
+
+# heed_add_fuzzer(NAME name SOURCES file... PLANT file from to [LIBS target...] [SEEDS folder])
+# The corpus grows in the build tree; SEEDS is only read. The object with the planted bug comes before
+# the library, so that the linker leaves the library's own object out.
 function(heed_add_fuzzer)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME;SEEDS" "SOURCES;LIBS")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME;SEEDS" "SOURCES;LIBS;PLANT")
   if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
     message(FATAL_ERROR "heed: fuzzers need clang (the preset `fuzz`)")
   endif()
+  list(GET arg_PLANT 0 file)
+  list(GET arg_PLANT 1 from)
+  list(GET arg_PLANT 2 to)
+  heed_plant_bug(planted ${file} "${from}" "${to}")
   add_executable(${arg_NAME} ${arg_SOURCES})
-  target_link_libraries(${arg_NAME} PRIVATE heed_warnings ${arg_LIBS} heed::heed)
-  target_link_options(${arg_NAME} PRIVATE -fsanitize=fuzzer)
+  add_executable(${arg_NAME}_planted ${arg_SOURCES} ${planted})
+  foreach(program IN ITEMS ${arg_NAME} ${arg_NAME}_planted)
+    target_link_libraries(${program} PRIVATE heed_warnings ${arg_LIBS} heed::heed)
+    target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+  endforeach()
+  target_include_directories(${arg_NAME}_planted PRIVATE
+    ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+
   set(corpus ${CMAKE_CURRENT_BINARY_DIR}/corpus_${arg_NAME})
   file(MAKE_DIRECTORY ${corpus})
   add_test(NAME ${arg_NAME}
            COMMAND ${arg_NAME} -max_total_time=${HEED_FUZZ_SECONDS} -timeout=10 -rss_limit_mb=4096
                    -print_final_stats=1 ${corpus} ${arg_SEEDS})
+  # A fixed seed and nothing to start from: found within seconds, given a hundred.
+  add_test(NAME ${arg_NAME}_finds_a_planted_bug
+           COMMAND ${arg_NAME}_planted -seed=1 -max_total_time=100 -timeout=10 -rss_limit_mb=4096
+                   -artifact_prefix=${CMAKE_CURRENT_BINARY_DIR}/planted/)
+  set_tests_properties(${arg_NAME}_finds_a_planted_bug PROPERTIES
+    PASS_REGULAR_EXPRESSION "ERROR: AddressSanitizer|runtime error|deadly signal")
   math(EXPR timeout "${HEED_FUZZ_SECONDS} * 2 + 120")
-  set_tests_properties(${arg_NAME} PROPERTIES TIMEOUT ${timeout} LABELS fuzz)
+  set_tests_properties(${arg_NAME} ${arg_NAME}_finds_a_planted_bug PROPERTIES
+    TIMEOUT ${timeout} LABELS fuzz)
 endfunction()
