@@ -195,11 +195,20 @@ const std::uint8_t* Arrays::MakeMap() {
 }
 
 Result<Arrays> Arrays::Make(const Problem& problem, const Patterns& patterns, std::uint64_t seed) {
-  const double bytes =
-      static_cast<double>(problem.mask.given ? ExtentOf(problem.mask).elements : 0) +
-      static_cast<double>(problem.block_map.given ? ExtentOf(problem.block_map).elements : 0);
+  const auto entries = static_cast<double>(problem.batch);
+  const Cache& cache = problem.cache;
+  double bytes = 0;
+  for (const bool used : {problem.ragged, problem.ragged, problem.key_lengths,
+                          problem.query_offsets, cache.given, cache.leftpad, cache.batch_idx}) {
+    if (used) bytes += 4 * entries;
+  }
+  if (cache.batch_idx || cache.blocks > 0) bytes += 4 * static_cast<double>(cache.slots);
+  bytes += 4 * entries * static_cast<double>(cache.blocks);
+  bytes += static_cast<double>(problem.mask.given ? ExtentOf(problem.mask).elements : 0) +
+           static_cast<double>(problem.block_map.given ? ExtentOf(problem.block_map).elements : 0);
   const auto too_much = [&] {
-    return Status(StatusCode::kRefused, "mask and block_map take " + std::to_string(bytes / 1e9) +
+    return Status(StatusCode::kRefused, "masks and index arrays take " +
+                                            std::to_string(bytes / 1e9) +
                                             " GB, more than this machine has free");
   };
   const std::int64_t free = AvailableMemory();

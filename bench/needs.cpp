@@ -49,8 +49,12 @@ Result<double> KeyBytes(const Plan& plan, const Buffers& buffers, bool v_in_k) {
   const std::int64_t group = p.q_heads / p.k_heads;
   const bool heads_differ =
       (p.mask.given && p.mask.heads > 1) || (p.block_map.given && p.block_map.heads > 1);
+  const bool entries_differ = p.ragged || p.cache.given || p.key_lengths || p.query_offsets ||
+                              (p.mask.given && p.mask.batch > 1) ||
+                              (p.block_map.given && p.block_map.batch > 1);
+  const std::int64_t entries = entries_differ ? p.batch : std::min<std::int64_t>(p.batch, 1);
   double keys = 0;
-  for (std::int64_t b = 0; b < p.batch; ++b) {
+  for (std::int64_t b = 0; b < entries; ++b) {
     for (std::int64_t hk = 0; hk < (heads_differ ? p.k_heads : 1); ++hk) {
       const std::int64_t h = hk * group;
       const Result<std::int64_t> n =
@@ -59,6 +63,7 @@ Result<double> KeyBytes(const Plan& plan, const Buffers& buffers, bool v_in_k) {
       keys += static_cast<double>(*n) * (heads_differ ? 1 : static_cast<double>(p.k_heads));
     }
   }
+  if (!entries_differ) keys *= static_cast<double>(p.batch);
   return keys * static_cast<double>((v_in_k ? p.dim : p.dim + p.dim_v) * SizeOf(p.dtype));
 }
 

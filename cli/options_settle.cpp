@@ -86,6 +86,23 @@ void FillAxes(const Problem& p, std::int64_t rows, std::int64_t cols, Broadcast*
   t->cols = Whole(t->cols, cols);
 }
 
+// Of `count` lengths, repeated as often as it takes. A sum that leaves int64 is one that the library
+// refuses.
+std::int64_t SumOf(const std::vector<std::int64_t>& lengths, std::int64_t count) {
+  const auto n = static_cast<std::int64_t>(lengths.size());
+  std::int64_t once = 0, rest = 0;
+  bool lost = false;
+  for (std::int64_t b = 0; b < n; ++b) {
+    const std::int64_t length = lengths[static_cast<std::size_t>(b)];
+    lost |= __builtin_add_overflow(once, length, &once);
+    if (b < count % n) lost |= __builtin_add_overflow(rest, length, &rest);
+  }
+  std::int64_t sum = 0;
+  lost |= __builtin_mul_overflow(once, count / n, &sum);
+  lost |= __builtin_add_overflow(sum, rest, &sum);
+  return lost ? INT64_MAX : sum;
+}
+
 std::int64_t BlocksOf(std::int64_t size, std::int64_t block) {
   return block > 0 && size > 0 ? (size - 1) / block + 1 : 0;
 }
@@ -135,10 +152,7 @@ void ProblemOptions::SettleLengths(Problem* p) const {
   }
   p->ragged = true;
   p->q_len = p->k_len = longest;
-  p->total_q = 0;
-  for (std::int64_t b = 0; b < p->batch; ++b) {
-    p->total_q += lengths[static_cast<std::size_t>(b) % lengths.size()];
-  }
+  p->total_q = SumOf(lengths, p->batch);
   p->total_k = p->total_q;
 }
 

@@ -121,6 +121,10 @@ class Explain(ProgramTest):
         self.assertEqual((decode["limit"], decode["bytes"]), ("memory", 2**28))
         self.assertGreater(decode["seconds_at_stream"], decode["seconds_at_peak"])
 
+    def test_sizes_that_no_machine_holds(self):
+        plan = self.json("explain", "--op", "decode", "--batch", 2**40, "--d", 1, "--dtype", "bf16", "--sk", 8)
+        self.assertEqual(plan["bytes"], 2**40 * 8 * 4)
+
     def test_svg(self):
         path = self.scratch / "tiles.svg"
         plan = self.json("explain", "--sq", 500, "--sk", 700, "--window", "100,3", "--heads", 2, "--svg", path,

@@ -50,7 +50,9 @@ class Usage(ProgramTest):
                      ("--sq", "9223372036854775807"), ("--heads", "9223372036854775807", "--layout", "bhsd"),
                      ("--sq", "4611686018427387904", "--layout", "qkv"), ("--query-offset", "3", "--align", "top-left"),
                      ("--window", "-7,0"), ("--isa", "quantum"), ("--backend", "abacus"), ("--threads", "-3"),
-                     ("--bias", "2,3,4,5"), ("--block-map", "1,1,1,1", "--block-size", "0,0"), ("--cache", "-1,5")):
+                     ("--bias", "2,3,4,5"), ("--block-map", "1,1,1,1", "--block-size", "0,0"), ("--cache", "-1,5"),
+                     ("--lengths", "9000000000000000000x4"), ("--batch", "1099511627776", "--key-lengths", "3"),
+                     ("--batch", "1099511627776", "--lengths", "3,1"), ("--sk", "1099511627776", "--page-size", "1", "--lengths", "5")):
             for command in ("explain", "bench"):
                 with self.subTest(args=args, command=command):
                     self.fails(REFUSED, command, *args)
