@@ -54,41 +54,45 @@ class Forward {
 
   // Items of a split: pieces of the keys.
   void Pieces(std::int64_t first, std::int64_t last) {
-    const std::int64_t heads = c_.q_heads / c_.group;
-    next_ = c_.items();
     for (std::int64_t n = first; n < last; n++) {
-      const std::int64_t head = n / c_.split.pieces;
-      const std::int64_t b = head / heads, hk = head % heads;
+      const Item head = HeadOf(n);
       number_ = n % c_.split.pieces;
-      piece_ = PieceOf(c_.split, EntryOf(c_, b).sees.sk, number_);
+      next_ = n - number_ + c_.split.pieces;
+      piece_ = PieceOf(c_.split, EntryOf(c_, head.b).sees.sk, number_);
       part_ = Partial::At(c_.split, n);
       for (std::int64_t row = 0; row < c_.split.rows;) {
         Item items[kMaxTiles];
         int count = 0;
         for (; row < c_.split.rows && count < c_.blocks.tiles; row += kRows)
-          items[count++] = {b, hk, {row, heed::Min(row + kRows, c_.split.rows)}};
+          items[count++] = {head.b, head.h, {row, heed::Min(row + kRows, c_.split.rows)}};
         Group(items, count);
       }
     }
   }
 
  private:
+  // The entry and kv head of an item of a split, with all rows.
+  Item HeadOf(std::int64_t n) const {
+    const std::int64_t heads = c_.q_heads / c_.group, head = n / c_.split.pieces;
+    return {head / heads, head % heads, {0, c_.split.rows}};
+  }
+
   // Lines that will be read after the block of keys at k0, to be asked for while it is computed:
-  // the next block or, behind the last one, the queries and the first block of the group at next_.
+  // the next block or, behind the last one, the queries and the first block of what comes next.
   void LookAhead(std::int64_t k0, std::int64_t last, int tiles) {
     ahead_.Clear();
     touch_ = 0;
     if (keys_.table) return;
-    const std::int64_t looks = tiles * heed::Max(c_.blocks.keys / (kStride * kKeys), 1);
     // Keys and values that were walked before and take half the L2 at most are still there.
     const bool warm = entry_.sees.sk * (c_.dim + c_.dim_v) * kBytes <= 1 << 19;
+    if (c_.split.pieces > 0) last = entry_.sees.sk;  // the next piece of these keys is next
     if (k0 + c_.blocks.keys < last) {
       if (!(warm && keys_.k == walked_)) AheadOfKeys(keys_, k0 + c_.blocks.keys, last);
     } else if (next_ < c_.items()) {
-      const Item item = c_.At(next_);
+      const Item item = c_.split.pieces > 0 ? HeadOf(next_) : c_.At(next_);
       if (item.rows.empty()) return;
       const Entry e = EntryOf(c_, item.b);
-      if (!c_.packed) {
+      if (!c_.packed && c_.split.pieces == 0) {
         const E* const q = QueryRow(e, item.h, item.rows.first);
         const std::int64_t rows = heed::Min(e.sees.sq - item.rows.first, c_.blocks.tiles * kRows);
         ahead_.Add(q, rows, c_.q_steps.row * kBytes, c_.dim * kBytes);
@@ -97,13 +101,16 @@ class Forward {
       if (!(warm && keys.k == keys_.k))
         AheadOfKeys(keys, Band(e.sees, c_.packed ? 0 : item.rows.first).first, e.sees.sk);
     }
+    stride_ = c_.split.pieces > 0 ? 1 : 64 / kKeys;
+    const std::int64_t looks = tiles * heed::Max(c_.blocks.keys / (stride_ * kKeys), 1);
     touch_ = CeilDiv(ahead_.lines(), looks);
   }
   void AheadOfKeys(const KeyRows<E>& keys, std::int64_t first, std::int64_t last) {
     const std::int64_t rows = heed::Min(last - first, c_.blocks.keys);
     if (rows <= 0) return;
     ahead_.Add(keys.K(first), rows, keys.k_step * kBytes, c_.dim * kBytes);
-    ahead_.Add(keys.V(first), rows, keys.v_step * kBytes, c_.dim_v * kBytes);
+    if (keys.v != keys.k)  // values may be a part of the keys (MLA)
+      ahead_.Add(keys.V(first), rows, keys.v_step * kBytes, c_.dim_v * kBytes);
   }
 
   const E* QueryRow(const Entry& e, std::int64_t h, std::int64_t i) const {
@@ -325,7 +332,7 @@ class Forward {
       if (!plain_) whole = 0;
       if (ahead_.lines() > 0) {
         ahead_.Touch(touch_);
-        whole = whole < kStride ? whole : kStride;
+        whole = whole < stride_ ? whole : stride_;
       }
       const int done = ScoreTiles<kVecs>(a, rows, count, whole, edge);
       for (int v = 0; v < rows.vectors; v++)
@@ -570,10 +577,12 @@ class Forward {
     }
   }
 
-  static constexpr int kStride = 64 / kKeys;  // score tiles between two looks ahead
   const ForwardCall& c_;
   Ahead ahead_;
-  std::int64_t touch_ = 0, next_ = 0;
+  // Lines per look, score tiles between two looks (few rows need their keys sooner), next item.
+  std::int64_t touch_ = 0;
+  int stride_ = 1;
+  std::int64_t next_ = 0;
   Work<F> w_;
   float q_factor_, s_factor_, outer_;
   bool plain_;  // full tiles need no general tile
