@@ -46,7 +46,7 @@ class Ahead {
     const char* p;
     std::int64_t rows, step, bytes, byte = 0;
   };
-  Tensor tensors_[3];
+  Tensor tensors_[4];
   int count_ = 0, at_ = 0;
   std::int64_t lines_ = 0;
 };

@@ -79,7 +79,8 @@ class Forward {
 
   // Lines that will be read after the block of keys at k0, to be asked for while it is computed:
   // the next block or, behind the last one, the queries and the first block of what comes next.
-  void LookAhead(std::int64_t k0, std::int64_t last, int tiles) {
+  void LookAhead(std::int64_t k0, std::int64_t last, int from, int to) {
+    const int tiles = to - from;
     ahead_.Clear();
     touch_ = 0;
     if (keys_.table) return;
@@ -88,6 +89,8 @@ class Forward {
     if (c_.split.pieces > 0) last = entry_.sees.sk;  // the next piece of these keys is next
     if (k0 + c_.blocks.keys < last) {
       if (!(warm && keys_.k == walked_)) AheadOfKeys(keys_, k0 + c_.blocks.keys, last);
+      const std::int64_t row = heed::Min(w_.facts[from].query[0], w_.facts[to - 1].query[0]);
+      AheadOfMask(b_, w_.facts[from].head[0], row, k0 + c_.blocks.keys, tiles * kRows);
     } else if (next_ < c_.items()) {
       const Item item = c_.split.pieces > 0 ? HeadOf(next_) : c_.At(next_);
       if (item.rows.empty()) return;
@@ -100,6 +103,8 @@ class Forward {
       const KeyRows<E> keys = KeyRows<E>::Of(c_, e, c_.packed ? item.h : item.h / c_.group);
       if (!(warm && keys.k == keys_.k))
         AheadOfKeys(keys, Band(e.sees, c_.packed ? 0 : item.rows.first).first, e.sees.sk);
+      AheadOfMask(item.b, item.h, item.rows.first, Band(e.sees, item.rows.first).first,
+                  c_.blocks.tiles * kRows);
     }
     stride_ = c_.split.pieces > 0 ? 1 : 64 / kKeys;
     const std::int64_t looks = tiles * heed::Max(c_.blocks.keys / (stride_ * kKeys), 1);
@@ -111,6 +116,15 @@ class Forward {
     ahead_.Add(keys.K(first), rows, keys.k_step * kBytes, c_.dim * kBytes);
     if (keys.v != keys.k)  // values may be a part of the keys (MLA)
       ahead_.Add(keys.V(first), rows, keys.v_step * kBytes, c_.dim_v * kBytes);
+  }
+
+  // The mask's bytes come in many short rows, each a miss of its own where nobody asked before.
+  void AheadOfMask(std::int64_t b, std::int64_t h, std::int64_t row, std::int64_t key,
+                   std::int64_t rows) {
+    if (!c_.mask.data || c_.mask.col != 1 || c_.mask.row == 0 || c_.packed) return;
+    const auto* const mask = static_cast<const std::uint8_t*>(c_.mask.data);
+    ahead_.Add(mask + RowOf(c_.mask, b, h, row) + key, heed::Min(rows, entry_.sees.sq - row),
+               c_.mask.row, heed::Min(c_.blocks.keys, entry_.sees.sk - key));
   }
 
   const E* QueryRow(const Entry& e, std::int64_t h, std::int64_t i) const {
@@ -188,7 +202,7 @@ class Forward {
       const int keys = static_cast<int>(heed::Min(c_.blocks.keys, entry_.sees.sk - k0));
       const Columns wanted = FindLive(from, to, k0, keys);
       Pack(wanted, k0, keys);
-      LookAhead(k0, last, to - from);
+      LookAhead(k0, last, from, to);
       for (int t = from; t < to; t++) Block(t, k0, keys);
     }
   }
