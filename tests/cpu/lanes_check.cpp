@@ -107,6 +107,21 @@ void TransposeRows(float* rows) {
   for (int i = 0; i < W; i++) Store(rows + i * W, r[i]);
 }
 
+template <int kCount = 1>
+void RepeatOf(int n, const float* p, float* out) {
+  if constexpr (kCount < W)
+    if (n > kCount) return RepeatOf<2 * kCount>(n, p, out);
+  Store(out, Repeat<kCount>(p));
+}
+template <int kStep = 1>
+void FoldOf([[maybe_unused]] int step, [[maybe_unused]] const float* a,
+            [[maybe_unused]] const float* b, [[maybe_unused]] float* out) {
+  if constexpr (kStep < W) {
+    if (step > kStep) return FoldOf<2 * kStep>(step, a, b, out);
+    Store(out, FoldPairs<kStep>(Load(a), Load(b)));
+  }
+}
+
 #if defined(HEED_NATIVE_BF16)
 void DotOf(const std::uint32_t* a, const std::uint32_t* b, const float* c, float* out) {
   Store(out, Dot(LoadP(a), LoadP(b), Load(c)));
@@ -121,17 +136,47 @@ void Unpack(const std::uint32_t* pairs, float* low, float* high) {
 void ZipOf(const std::uint16_t* a, const std::uint16_t* b, int n, std::uint32_t* out) {
   StoreP(out, n < 0 ? ZipRows(a, b) : ZipRowsN(a, b, n));
 }
+template <int kCount = 1>
+void RepeatPairs(int n, const std::uint16_t* p, std::uint32_t* out) {
+  if constexpr (kCount < W)
+    if (n > kCount) return RepeatPairs<2 * kCount>(n, p, out);
+  StoreP(out, RepeatP<kCount>(p));
+}
+void ZipApart(const std::uint16_t* a, const std::uint16_t* b, float* low, float* high) {
+  VP x, y;
+  ZipRowsApart(a, b, x, y);
+  V first = LowP(x), second = LowP(y);
+  InOrder(first, second);
+  Store(low, first);
+  Store(low + W, second);
+  first = HighP(x);
+  second = HighP(y);
+  InOrder(first, second);
+  Store(high, first);
+  Store(high + W, second);
+}
 void SetPair(std::uint32_t pair, std::uint32_t* out) { StoreP(out, SetP(pair)); }
 #endif
 
 }  // namespace
 
 const LanesCheck kLanes = {
-    kIsaName, W,    Floats, LoadFrom, StoreTo, TransposeRows,
+    .isa = kIsaName,
+    .w = W,
+    .floats = Floats,
+    .load = LoadFrom,
+    .store = StoreTo,
+    .transpose = TransposeRows,
+    .repeat = RepeatOf,
+    .fold = FoldOf,
 #if defined(HEED_NATIVE_BF16)
-    DotOf,    Pack, Unpack, ZipOf,    SetPair,
-#else
-    nullptr,  nullptr, nullptr, nullptr,  nullptr,
+    .dot = DotOf,
+    .pack = Pack,
+    .unpack = Unpack,
+    .zip = ZipOf,
+    .set_pair = SetPair,
+    .repeat_pairs = RepeatPairs,
+    .zip_apart = ZipApart,
 #endif
 };
 

@@ -48,14 +48,20 @@ struct LanesCheck {
   // The first n elements, or all w by the form without a count where n < 0.
   void (*load)(DType dtype, const void* p, int n, float* out);
   void (*store)(DType dtype, void* p, const float* x, int n);
-  void (*transpose)(float* rows);  // w rows of w
+  void (*transpose)(float* rows);                     // w rows of w
+  void (*repeat)(int n, const float* p, float* out);  // n: a power of two up to w
+  void (*fold)(int step, const float* a, const float* b, float* out);
 
   // Pairs of bf16: null where the set has none.
-  void (*dot)(const std::uint32_t* a, const std::uint32_t* b, const float* c, float* out);
-  void (*pack)(const float* low, const float* high, std::uint32_t* out);
-  void (*unpack)(const std::uint32_t* pairs, float* low, float* high);
-  void (*zip)(const std::uint16_t* a, const std::uint16_t* b, int n, std::uint32_t* out);
-  void (*set_pair)(std::uint32_t pair, std::uint32_t* out);
+  void (*dot)(const std::uint32_t* a, const std::uint32_t* b, const float* c, float* out) = nullptr;
+  void (*pack)(const float* low, const float* high, std::uint32_t* out) = nullptr;
+  void (*unpack)(const std::uint32_t* pairs, float* low, float* high) = nullptr;
+  void (*zip)(const std::uint16_t* a, const std::uint16_t* b, int n, std::uint32_t* out) = nullptr;
+  void (*set_pair)(std::uint32_t pair, std::uint32_t* out) = nullptr;
+  void (*repeat_pairs)(int n, const std::uint16_t* p, std::uint32_t* out) = nullptr;
+  // 2w columns of two rows by ZipRowsApart, each pair's half widened, and those put in order.
+  void (*zip_apart)(const std::uint16_t* a, const std::uint16_t* b, float* low,
+                    float* high) = nullptr;
 };
 
 #define HEED_DECLARE_LANES_CHECK(isa) \

@@ -106,6 +106,23 @@ TEST_P(Lanes, Transpose) {
                 std::bit_cast<std::uint32_t>(rows[static_cast<std::size_t>(j * w + i)]));
 }
 
+TEST_P(Lanes, RepeatAndFold) {
+  float a[kMaxLanes], b[kMaxLanes], out[kMaxLanes];
+  for (int i = 0; i < kMaxLanes; i++) {
+    a[i] = static_cast<float>(1 << i);
+    b[i] = static_cast<float>(1 << i) * 0x1p-20f;
+  }
+  for (int n = 1; n <= w; n *= 2) {
+    lanes.repeat(n, a, out);
+    for (int i = 0; i < w; i++) EXPECT_EQ(out[i], a[i % n]) << n;
+  }
+  for (int step = 1; step < w; step *= 2) {
+    lanes.fold(step, a, b, out);
+    for (int i = 0; i < w; i++)
+      EXPECT_EQ(out[i], i & step ? b[i ^ step] + b[i] : a[i] + a[i ^ step]) << step << " " << i;
+  }
+}
+
 // ---------------------------------------------------------------- pairs of bf16
 
 float Low(std::uint32_t pair) { return std::bit_cast<float>(pair << 16); }
@@ -175,6 +192,30 @@ TEST_P(Lanes, PackAndUnpackPairs) {
   std::uint32_t out[kMaxLanes];
   lanes.set_pair(0x12345678, out);
   for (int i = 0; i < w; i++) EXPECT_EQ(out[i], 0x12345678u);
+}
+
+TEST_P(Lanes, RepeatPairsAndZipApart) {
+  if (!lanes.dot) GTEST_SKIP() << "this set multiplies no pairs";
+  std::uint16_t a[2 * kMaxLanes + 1], b[2 * kMaxLanes + 1];
+  for (int i = 0; i <= 2 * kMaxLanes; i++) {
+    a[i] = static_cast<std::uint16_t>(0x4000 + i);
+    b[i] = static_cast<std::uint16_t>(0x4100 + i);
+  }
+  for (int n = 1; n <= w; n *= 2)
+    for (const int start : {0, 1}) {  // rows may start at an odd element
+      std::uint32_t out[kMaxLanes];
+      lanes.repeat_pairs(n, a + start, out);
+      for (int i = 0; i < w; i++) {
+        const int at = start + 2 * (i % n);
+        EXPECT_EQ(out[i], static_cast<std::uint32_t>(a[at] | a[at + 1] << 16)) << n;
+      }
+    }
+  float low[2 * kMaxLanes], high[2 * kMaxLanes];
+  lanes.zip_apart(a, b, low, high);
+  for (int i = 0; i < 2 * w; i++) {
+    EXPECT_EQ(low[i], Low(a[i])) << i;
+    EXPECT_EQ(high[i], Low(b[i])) << i;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, Lanes, ::testing::ValuesIn(UsableLanes()), NameOfLanes);

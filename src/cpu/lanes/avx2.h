@@ -166,6 +166,33 @@ HEED_INLINE V Log2Split(V x, V& e) {
                 _mm256_castsi256_ps(_mm256_sub_epi32(u, _mm256_slli_epi32(n, 23))));
 }
 
+template <int kCount>
+HEED_INLINE V Repeat(const float* p) {
+  if constexpr (kCount == 8) return _mm256_loadu_ps(p);
+  if constexpr (kCount == 4) return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+  if constexpr (kCount == 2) {
+    double both;
+    __builtin_memcpy(&both, p, sizeof both);
+    return _mm256_castpd_ps(_mm256_set1_pd(both));
+  }
+  if constexpr (kCount == 1) return _mm256_set1_ps(*p);
+}
+template <int kStep>
+HEED_INLINE V FoldPairs(V a, V b) {
+  V x, y;
+  if constexpr (kStep == 1) {
+    x = _mm256_blend_ps(a, _mm256_moveldup_ps(b), 0xAA);
+    y = _mm256_blend_ps(_mm256_movehdup_ps(a), b, 0xAA);
+  } else if constexpr (kStep == 2) {
+    x = _mm256_blend_ps(a, b, 0xCC);
+    y = _mm256_shuffle_ps(a, b, 0x4E);
+  } else {
+    x = _mm256_blend_ps(a, b, 0xF0);
+    y = _mm256_permute2f128_ps(a, b, 0x21);
+  }
+  return _mm256_add_ps(x, y);
+}
+
 HEED_INLINE void Transpose(V (&r)[W]) {
   V t[8], u[8];
   HEED_UNROLL for (int i = 0; i < 4; i++) {

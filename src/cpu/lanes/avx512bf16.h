@@ -16,6 +16,17 @@ HEED_INLINE VP SetP(std::uint32_t x) { return _mm512_set1_epi32(static_cast<int>
 HEED_INLINE V Dot(VP a, VP b, V c) {
   return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }
+// Rows of bf16 may start at an odd element.
+template <int kCount>
+HEED_INLINE VP RepeatP(const void* p) {
+  if constexpr (kCount == 1) {
+    std::uint32_t one;
+    __builtin_memcpy(&one, p, sizeof one);
+    return SetP(one);
+  } else {
+    return _mm512_castps_si512(Repeat<kCount>(static_cast<const float*>(p)));
+  }
+}
 // Four instructions, none of which crosses lanes or uses the FMA pipes (vcvtne2ps2bf16 does both).
 HEED_INLINE VP PackP(V lo, V hi) {
   const __m512i half = _mm512_set1_epi32(0x8000);
@@ -36,6 +47,20 @@ HEED_INLINE VP ZipRows(const std::uint16_t* a, const std::uint16_t* b) {
 }
 HEED_INLINE VP ZipRowsN(const std::uint16_t* a, const std::uint16_t* b, int n) {
   return Zip(Load16N(a, n), Load16N(b, n));
+}
+
+HEED_INLINE void ZipRowsApart(const std::uint16_t* a, const std::uint16_t* b, VP& x, VP& y) {
+  const __m512i p = _mm512_loadu_si512(a), q = _mm512_loadu_si512(b);
+  x = _mm512_unpacklo_epi16(p, q);
+  y = _mm512_unpackhi_epi16(p, q);
+}
+HEED_INLINE void InOrder(V& x, V& y) {
+  const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+  const __m512i high =
+      _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+  const V a = x;
+  x = _mm512_permutex2var_ps(a, low, y);
+  y = _mm512_permutex2var_ps(a, high, y);
 }
 
 }  // namespace heed::cpu::HEED_ISA

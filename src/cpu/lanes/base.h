@@ -56,6 +56,9 @@
 //   FlushTiny(x, p)           p, or 0 where x < -126 (for sets whose Exp2Join ends at 2^-126)
 //   Log2Split(x, &e) -> f     normal x > 0: x = 2^e * f, f in [0.75, 1.5), e as floats; NaN stays
 //   Transpose(V (&r)[W])      of 32-bit units
+//   Repeat<n>(p)              lane i = p[i mod n]; n a power of two up to W
+//   FoldPairs<s>(a, b)        lane i: a[i] + a[i ^ s] where i & s is 0, else b[i ^ s] + b[i]; s a
+//                             power of two below W
 //   Words                     W words of 32 bits, kept where they can be multiplied; the upper
 //                             halves of their 64 bits may hold anything
 //   LoadWords(p), SetWords(x), XorWords(a, b, c), WordsAtLeast(a, x) -> M (unsigned)
@@ -67,10 +70,13 @@
 //   VP                        W pairs of bf16 along the reduced axis, the first in the low half
 //   LoadP(p), StoreP(p, x), SetP(u32)
 //   Dot(a, b, c)              c + a.lo*b.lo + a.hi*b.hi
+//   RepeatP<n>(p)             lane i = pair i mod n at p
 //   PackP(lo, hi)             rounds half up: ties are not worth an instruction; a NaN may get lost
 //   LowP(x), HighP(x)         widened
 //   ZipRows(a, b), ZipRowsN(a, b, n)
 //                             W columns of two rows -> W pairs
+//   ZipRowsApart(a, b, &x, &y)  2W columns of two rows, the order of whose pairs is the set's own
+//   InOrder(&x, &y)           2W floats that came of such pairs -> the columns' order
 
 namespace heed::cpu {
 

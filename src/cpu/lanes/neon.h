@@ -136,6 +136,19 @@ HEED_INLINE V Log2Split(V x, V& e) {
   return Select(Eq(x, x), vreinterpretq_f32_s32(vsubq_s32(u, vshlq_n_s32(n, 23))), x);
 }
 
+template <int kCount>
+HEED_INLINE V Repeat(const float* p) {
+  if constexpr (kCount == 4) return vld1q_f32(p);
+  if constexpr (kCount == 2) return vcombine_f32(vld1_f32(p), vld1_f32(p));
+  if constexpr (kCount == 1) return vdupq_n_f32(*p);
+}
+template <int kStep>
+HEED_INLINE V FoldPairs(V a, V b) {
+  if constexpr (kStep == 1) return vaddq_f32(vtrn1q_f32(a, b), vtrn2q_f32(a, b));
+  return vaddq_f32(vcombine_f32(vget_low_f32(a), vget_high_f32(b)),
+                   vcombine_f32(vget_high_f32(a), vget_low_f32(b)));
+}
+
 HEED_INLINE void Transpose(V (&r)[W]) {
   const V a = vtrn1q_f32(r[0], r[1]), b = vtrn2q_f32(r[0], r[1]);
   const V c = vtrn1q_f32(r[2], r[3]), d = vtrn2q_f32(r[2], r[3]);

@@ -115,6 +115,10 @@ HEED_INLINE V Log2Split(V x, V& e) {
   e = static_cast<float>(n);
   return x != x ? x : FromBits(Bits(x) - (static_cast<std::uint32_t>(n) << 23));
 }
+template <int>
+HEED_INLINE V Repeat(const float* p) {
+  return *p;
+}
 HEED_INLINE void Transpose(V (&)[W]) {}
 
 }  // namespace heed::cpu::HEED_ISA
