@@ -47,6 +47,8 @@ HEED_NOINLINE void JoinRow(const ForwardCall& c, std::int64_t head_item, std::in
   }
   const M empty = Eq(l, Zero());
   const V factor = Select(empty, Zero(), Div(Set(c.keep_factor), r));
+  // Each piece's share first and then their sum: a mean of means, which is finite where they are.
+  for (int n = 0; n < used; n++) weight[n] = Mul(weight[n], factor);
   const std::int64_t at =
       e.q_batch * c.o_steps.batch + (e.q_row + query) * c.o_steps.row + h * c.o_steps.head;
   for (int d = 0; d < c.dim_v; d += W) {
@@ -55,7 +57,7 @@ HEED_NOINLINE void JoinRow(const ForwardCall& c, std::int64_t head_item, std::in
       const Partial part = Partial::At(c.split, first + n);
       if (part.l[row] != 0) o = Fma(weight[n], Load(part.o + row * part.o_step + d), o);
     }
-    o = Select(Eq(factor, Zero()), Zero(), Mul(o, factor));
+    o = Select(Eq(factor, Zero()), Zero(), o);
     float out[W];
     Store(out, o);
     const int count = c.dim_v - d < W ? c.dim_v - d : W;
