@@ -225,7 +225,7 @@ class Forward {
   void Pack(Columns wanted, std::int64_t k0, int keys) {
     if (!packs_k_ && !packs_v_) return;
     while (wanted) {
-      const int c = __builtin_ctzll(wanted), n = __builtin_ctzll(~(wanted >> c));
+      const int c = __builtin_ctzll(wanted), n = OnesFrom(wanted, c);
       wanted &= ~BitRange(c, c + n);
       const int key = c * kKeys, count = keys - key < n * kKeys ? keys - key : n * kKeys;
       const E* rows[kMaxKeys];
@@ -309,7 +309,7 @@ class Forward {
     *count = end - at;
     KeyRowsOf(k0, a->key, keys, a);
     if (c_.terms.bias) NeedBias(t, keys, a);
-    return full & bit ? __builtin_ctzll(~(full >> c)) : 0;
+    return OnesFrom(full, c);
   }
 
   void NeedBias(int t, int keys, ScoreArgs<X>* a) {
@@ -424,8 +424,7 @@ class Forward {
     };
     while (columns) {
       const int c = __builtin_ctzll(columns);
-      const Columns up = ~(columns >> c);
-      const int end = up ? c + __builtin_ctzll(up) : 64;
+      const int end = c + OnesFrom(columns, c);
       columns &= ~BitRange(c, end);
       const int from = c * kKeys, to = end * kKeys;
       if (from < prefix) add(from, to < prefix ? to : prefix);

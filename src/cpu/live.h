@@ -18,6 +18,12 @@ HEED_INLINE std::uint64_t BitRange(int from, int to) {
   return (~std::uint64_t{0} >> (64 - (to - from))) << from;
 }
 
+// How many bits are set from bit c on without a gap.
+HEED_INLINE int OnesFrom(std::uint64_t x, int c) {
+  const std::uint64_t gaps = ~(x >> c);
+  return gaps ? __builtin_ctzll(gaps) : 64;
+}
+
 // One bit per key -> one bit per kKeys keys: whether any of them is set.
 HEED_INLINE Columns AnyOf(std::uint64_t keys) {
   static_assert(kKeys == 4 || kKeys == 8);
