@@ -46,7 +46,7 @@ Arithmetic Arithmetic::Of(DType tensors) {
     case DType::kF32:
       return {u, 1.1e-7 + 4 * u, 3.1e-7 + 4 * u, 0x1p-149, 0x1p-125};
     default:  // native bf16 dots flush subnormals; a polynomial one degree lower serves 16-bit p
-      return {u, 2.8e-6 + 4 * u, 3.1e-7 + 4 * u, 0x1p-126, 0x1p-125};
+      return {u, 2.8e-6 + 4 * u, 3.1e-7 + 4 * u, 0x1p-126, 0x1p-125, UnitRoundoff(tensors)};
   }
 }
 
@@ -155,7 +155,7 @@ void RowBound::Output(const Sequence& s, std::int64_t h) {
   }
   for (std::size_t d = 0; d < o.size(); ++d) widest[d] = p_sink > 0 ? std::fabs(o[d]) : 0;
   for (const KeyBound& key : keys) {
-    const double moved = Raised(key.p, key.error) - key.p;
+    const double moved = Raised(key.p, key.error + a_.p_error) - key.p;
     const double* v = value(key);
     for (std::int64_t d = 0; d < width; ++d) {
       const double away = std::fabs((key.keep ? kept * v[d] : 0) - out[d]);
@@ -165,12 +165,13 @@ void RowBound::Output(const Sequence& s, std::int64_t h) {
   }
   const double sink_moved = Raised(p_sink, sink_error) - p_sink;
   // How much weight can go from some keys to others: sum |p^ - p|.
-  const double grown = std::expm1(std::min(normaliser, 1.0));
+  const double all = normaliser + a_.p_error;  // of the sum of rounded p
+  const double grown = std::expm1(std::min(all, 1.0));
   const double turned = std::min(2.0, grown * (2 + grown));
   const double n = static_cast<double>(keys.size());
   for (std::size_t d = 0; d < o.size(); ++d) {
     const double shift =
-        std::exp(std::min(normaliser, kSurely)) * (spread[d] + sink_moved * std::fabs(o[d]));
+        std::exp(std::min(all, kSurely)) * (spread[d] + sink_moved * std::fabs(o[d]));
     const double moved = std::min(shift, widest[d]);
     o_floor[d] = n * (a_.tiny * widest[d] + 2 * kept * a_.flush);
     // The sum of p v, over weights that moved, and the sum of p that divides it; six roundings more

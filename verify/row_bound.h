@@ -16,6 +16,7 @@ struct Arithmetic {
   double tanh_error = 0;  ///< relative, of one tanh
   double flush = 0;       ///< what a product may lose to underflow
   double tiny = 0;        ///< a probability below it may come out as anything up to it
+  double p_error = 0;  ///< relative, of rounding p before it meets v; the sum of p is not rounded
 
   static Arithmetic Of(DType tensors);
 };
