@@ -171,7 +171,8 @@ class Cpu final : public Backend {
       });
     }
     call.split.partials = reinterpret_cast<float*>(aligned + t.threads * each);
-    const std::int64_t together = call.split.pieces > 0 ? 1 : call.blocks.tiles;
+    const std::int64_t together =
+        call.split.pieces > 0 ? HeadsAtOnce(call.split) : call.blocks.tiles;
     Parallel({t.items, t.threads, together, wake},
              [&](std::int64_t first, std::int64_t last, int worker) {
                kernels.forward(call, first, last, aligned + worker * each);

@@ -1,6 +1,8 @@
 // cpu_call.cpp: Problem and Buffers -> ForwardCall.
 #include "cpu/cpu_call.h"
 
+#include <cstdlib>
+
 #include "problem/normal.h"
 
 namespace heed::cpu {
@@ -36,9 +38,15 @@ Split SplitOf(const Problem& p, const Kernels& kernels, Blocks blocks) {
   s.rows = p.q_len * (p.q_heads / p.k_heads);
   s.piece_keys = blocks.keys * Max(kPieceKeys / blocks.keys, 1);
   s.o_step = kernels.o_step(static_cast<int>(p.dim_v));
-  if (p.ragged || p.want_probs || p.q_len >= kernels.tile_rows || s.rows > kMostRows ||
-      s.rows == 0 || p.k_len <= s.piece_keys)
+  if (p.ragged || p.want_probs || p.q_len >= kernels.tile_rows || s.rows > kMostRows || s.rows == 0)
     return s;
+  const bool arrays = p.bias.given || p.mask.given || p.block_map.given || p.dropout_p > 0;
+  const bool few = s.rows <= kFewRows && !arrays;
+  // Whatever k_len is: entries may have fewer keys, and their bits depend on their own number.
+  if (p.k_len <= (few ? 0 : s.piece_keys)) return s;
+  s.few = few;
+  s.heads = p.k_heads;
+  s.interleaved = few && p.k_heads > 1 && std::abs(p.k_strides.head) < std::abs(p.k_strides.row);
   s.pieces = static_cast<int>(Min(CeilDiv(p.k_len, s.piece_keys), kMaxPieces));
   return s;
 }
@@ -129,7 +137,10 @@ void SetPointers(const Problem& p, const Buffers& b, ForwardCall* c) {
 }
 
 WorkShape WorkShapeOf(const ForwardCall& c) {
-  return {c.dtype, c.dim, c.dim_v, c.blocks, c.cache.blocks > 0, c.cache.rotary_dim > 0};
+  WorkShape s{c.dtype, c.dim, c.dim_v, c.blocks, c.cache.blocks > 0, c.cache.rotary_dim > 0};
+  if (c.split.few) s.few_rows = static_cast<int>(c.split.rows);
+  s.few_heads = HeadsAtOnce(c.split);
+  return s;
 }
 
 }  // namespace heed::cpu

@@ -12,8 +12,7 @@
 
 namespace heed::cpu::HEED_ISA {
 
-inline constexpr int kDecodeRows = 16;
-inline constexpr int kDecodeHeads = 8;  // most kv heads of a piece
+inline constexpr int kDecodeRows = kFewRows, kDecodeHeads = kHeadsAtOnce;
 
 // Rows that the kernels compute for `rows`: a power of two. The others repeat the last one.
 constexpr int DecodeRowsOf(int rows) {

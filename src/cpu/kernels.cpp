@@ -3,6 +3,7 @@
 // here: the kernels (forward.h), the choice among sets (cpu.cpp).
 #include "cpu/kernels.h"
 
+#include "cpu/decode_items.h"
 #include "cpu/forward.h"
 
 namespace heed::cpu::HEED_ISA {
@@ -19,7 +20,12 @@ HEED_INLINE void WithFormat(DType dtype, Op op) {
 void RunForward(const ForwardCall& call, std::int64_t first, std::int64_t last, void* workspace) {
   const char* const name = kIsaName;
   __atomic_store_n(call.ran, name, __ATOMIC_RELAXED);  // every thread writes the same
-  WithFormat(call.dtype, [&]<class F>(F) { Forward<F>(call, workspace).Items(first, last); });
+  WithFormat(call.dtype, [&]<class F>(F) {
+    if (call.split.few)
+      DecodeItems<F>(call, workspace).Items(first, last);
+    else
+      Forward<F>(call, workspace).Items(first, last);
+  });
 }
 
 void Append(const ForwardCall& call, std::int64_t first, std::int64_t last) {
@@ -34,7 +40,9 @@ std::int64_t OStep(int dim_v) { return RoundUp(dim_v, W); }
 
 std::int64_t Workspace(const WorkShape& shape) {
   std::int64_t bytes = 0;
-  WithFormat(shape.dtype, [&]<class F>(F) { bytes = Work<F>().Carve(nullptr, shape); });
+  WithFormat(shape.dtype, [&]<class F>(F) {
+    bytes = shape.few_rows > 0 ? DecodeItemsWorkspace<F>(shape) : Work<F>().Carve(nullptr, shape);
+  });
   return bytes;
 }
 

@@ -31,6 +31,11 @@ struct Blocks {
   int keys = 0;   // keys of a block, a multiple of the score tile's
 };
 
+// One piece of one (entry, kv head).
+struct SplitItem {
+  std::int64_t b = 0, h = 0, piece = 0;
+};
+
 // Few queries against many keys: the keys are cut into pieces, an item is one piece of one (entry,
 // kv head), and a second pass joins the pieces in their order. Where the cuts are depends on the
 // entry's number of keys alone (PieceOf), so that neither threads nor neighbours change a bit.
@@ -42,7 +47,27 @@ struct Split {
   float* partials = nullptr;
   std::int64_t o_step = 0;
   HEED_HD std::int64_t floats() const { return (rows * (o_step + 3) + 15) / 16 * 16; }
+  std::int64_t heads = 1;  // kv heads
+  // At most kFewRows rows whose score needs no array but slopes: decode.h serves them.
+  bool few = false;
+  // Rows of several kv heads lie side by side in memory: items are numbered (entry, piece, head), and
+  // neighbours are walked together. Else (entry, head, piece).
+  bool interleaved = false;
+
+  HEED_HD SplitItem At(std::int64_t n) const {
+    const std::int64_t b = n / (heads * pieces), in = n % (heads * pieces);
+    return interleaved ? SplitItem{b, in % heads, in / heads}
+                       : SplitItem{b, in / pieces, in % pieces};
+  }
+  HEED_HD std::int64_t Number(const SplitItem& item) const {
+    return item.b * heads * pieces +
+           (interleaved ? item.piece * heads + item.h : item.h * pieces + item.piece);
+  }
 };
+inline constexpr int kFewRows = 16, kHeadsAtOnce = 8;
+HEED_HD int HeadsAtOnce(const Split& s) {
+  return s.interleaved ? static_cast<int>(Min(s.heads, kHeadsAtOnce)) : 1;
+}
 inline constexpr int kMaxPieces = 64;  // of an entry: what they leave behind stays small beside it
 
 // A key/value cache; seqlens null: there is none.
@@ -123,6 +148,7 @@ struct WorkShape {
   int dim = 0, dim_v = 0;
   Blocks blocks;
   bool paged = false, rotary = false;
+  int few_rows = 0, few_heads = 1;  // few_rows > 0: items of a split that decode.h serves
 };
 
 // One instruction set.

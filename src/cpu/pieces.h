@@ -28,18 +28,20 @@ HEED_NOINLINE void JoinRow(const ForwardCall& c, std::int64_t head_item, std::in
   const std::int64_t heads = c.q_heads / c.group, b = head_item / heads, hk = head_item % heads;
   const std::int64_t query = row / c.group, h = hk * c.group + row % c.group;
   const Entry e = EntryOf(c, b);
-  const std::int64_t first = head_item * c.split.pieces;
+  const auto part_of = [&](int n) __attribute__((always_inline)) {
+    return Partial::At(c.split, c.split.Number({b, hk, n}));
+  };
 
   V m = Set(kHidden), l = Zero(), r = Zero(), weight[kMaxPieces];
   int used = 0;
   for (int n = 0; n < c.split.pieces; n++) {
-    const Partial part = Partial::At(c.split, first + n);
+    const Partial part = part_of(n);
     if (part.l[row] == 0) continue;
     m = Max(m, Set(part.m[row]));
     used = n + 1;
   }
   for (int n = 0; n < used; n++) {
-    const Partial part = Partial::At(c.split, first + n);
+    const Partial part = part_of(n);
     if (part.l[row] == 0) continue;
     weight[n] = Exp2OrZero<5>(Sub(Set(part.m[row]), m));
     l = Fma(weight[n], Set(part.l[row]), l);
@@ -54,7 +56,7 @@ HEED_NOINLINE void JoinRow(const ForwardCall& c, std::int64_t head_item, std::in
   for (int d = 0; d < c.dim_v; d += W) {
     V o = Zero();
     for (int n = 0; n < used; n++) {
-      const Partial part = Partial::At(c.split, first + n);
+      const Partial part = part_of(n);
       if (part.l[row] != 0) o = Fma(weight[n], Load(part.o + row * part.o_step + d), o);
     }
     o = Select(Eq(factor, Zero()), Zero(), o);
