@@ -82,7 +82,8 @@ class Decode {
   // Keys of a block, and how many blocks ahead of the products lines are asked for. Few rows wait
   // for memory: blocks are small, and f32 and single rows ask once more, for L1. With many rows,
   // where products take as long as memory, larger blocks load and store o less often, and what lies
-  // in L2 is soon enough; lines in L1 that early would push out the block in hand.
+  // in L2 is soon enough; lines in L1 that early would push out the block in hand (and the
+  // next 8 rows alone, asked for in L1, gain nothing).
   static constexpr bool kHeavy = kLive >= 8;
   static constexpr int kBlock = (kHeavy ? 128 : 64) / static_cast<int>(sizeof(E));
   static constexpr int kNearBlocks = !kHeavy && (sizeof(E) == 4 || kLive == 1) ? 1 : 0,
@@ -395,7 +396,7 @@ class Decode {
   HEED_NOINLINE void Raise(int h, int v, V top) {
     State& s = state_[h];
     const int at = v * W;
-    float t[W], f[W];
+    float t[W] = {}, f[W] = {};
     Store(t, top);
     for (int r = 0; r < L::kLaneRows; r++) {
       float most = kHidden;
@@ -467,7 +468,7 @@ class Decode {
     const Partial& part = a_->parts[h];
     V odd = Zero();
     for (int v = 0; v < kVectors; v++) {
-      float l[W], lr[W];
+      float l[W] = {}, lr[W] = {};
       Store(l, FoldOne<1>(Load(s.l + v * W)));
       Store(lr, FoldOne<1>(Load(s.lr + v * W)));
       for (int i = 0; i < L::kLaneRows; i++) {
@@ -520,7 +521,7 @@ class Decode {
       const V l = Set(a_->parts[h].l[from]), m = Set(a_->parts[h].m[from]);
       const V top = Select(Lt(Zero(), l), Add(m, Log2(l)), m);
       const V first = a_->sinks ? Exp2OrZero<5>(Sub(Set(SinkOf(h, r)), top)) : Zero();
-      float tops[W], firsts[W];
+      float tops[W] = {}, firsts[W] = {};
       Store(tops, top);
       Store(firsts, first);
       for (int i = 0; i < kSlots; i++) {

@@ -126,6 +126,23 @@ RC_GTEST_PROP(Invariance, ARaggedBatchIsALoopOverItsSequences, ()) {
   }
 }
 
+// New rows, rotated or not, are the same bits whoever writes them: each product and sum is rounded on
+// its own, and the result once more to the dtype.
+RC_GTEST_PROP(Invariance, EveryEngineAppendsTheSameBits, ()) {
+  const Case c = AnyCase(
+      {kCausal, kWindow, kCache, kAppend, kRotary, kBatchIdx, kLeftPad, kPlacement}, kAppend);
+  SCOPED_TRACE(Words(c));
+  const Sample sample = MakeSample(c);
+  const Output reference = RunOn(Engine{"reference", "auto"}, sample);
+  for (const Engine& engine : Isas()) {
+    const Output output = RunOn(engine, sample);
+    ExpectSameBits(reference.k_cache.Values().values, output.k_cache.Values().values,
+                   engine.name() + ": k_cache");
+    ExpectSameBits(reference.v_cache.Values().values, output.v_cache.Values().values,
+                   engine.name() + ": v_cache");
+  }
+}
+
 // The rows of a paged cache laid out one behind the other in slots.
 RC_GTEST_PROP(Invariance, PagesAreASlotInPieces, ()) {
   const Case c = AnyCase({kCausal, kWindow, kAlign, kPrefix, kChunk, kAlibi, kBias, kMask,
