@@ -72,10 +72,15 @@ struct Terms {
     // no score below 2^87 or 2^873, and scale / softcap may be too small a number to multiply with.
     constexpr double kNoCap = sizeof(Scalar) == 4 ? 0x1p100 : 0x1p900;
     const bool capped = set.softcap > 0 && set.softcap < kNoCap;
+    // A tiny cap: q times a factor near the largest number would overflow before it is summed. The
+    // tanh is +-1 beyond 9 anyway, so a product that this limit bends is below 2^-60.
+    constexpr double kSteep = sizeof(Scalar) == 4 ? 0x1p64 : 0x1p900;
+    const double steep = capped ? set.scale / set.softcap : 0;
+    const double slope = steep > kSteep ? kSteep : steep < -kSteep ? -kSteep : steep;
     return {.scale = Fit(set.scale),
             .softcap = capped ? Fit(set.softcap) : Scalar(0),
             .inv_softcap = capped ? Fit(1 / set.softcap) : Scalar(0),
-            .inner = Fit(capped ? set.scale / set.softcap : set.scale),
+            .inner = Fit(capped ? slope : set.scale),
             .alibi = set.alibi,
             .bias = set.bias};
   }

@@ -50,7 +50,7 @@ class Extremes : public testing::TestWithParam<std::tuple<Engine, DType>> {
 };
 
 TEST_P(Extremes, Softcap) {
-  for (const double cap : {1e-30, 1e-3, 1.0, 1e4, 3.4e38}) {
+  for (const double cap : {1.2e-38, 1e-30, 1e-3, 1.0, 1e4, 3.4e38}) {
     for (const Data data : {Data::kNormal, Data::kPeaked}) {
       Case c = Plain(data);
       c.problem.softcap = cap;
