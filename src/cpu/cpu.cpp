@@ -135,14 +135,20 @@ class Cpu final : public Backend {
   void Describe(const Problem& p, const Tuning& t, PlanInfo* info) const override {
     const Kernels& kernels = *kIsas[t.isa].kernels;
     info->isa = kernels.isa;
-    info->kernel = std::string("forward · ") + Name(p.dtype) +
+    const ForwardCall call = CallOf(p, kernels);
+    info->kernel = std::string(call.split.few ? "decode · " : "forward · ") + Name(p.dtype) +
                    (p.dtype == DType::kBF16 && kernels.native_bf16 ? " pairs · dot"
                     : p.dtype == DType::kF32                       ? " · fma"
                                                                    : " widened to f32 · fma");
+    if (call.packed) info->kernel += " · heads of a group together";
+    if (call.split.pieces > 1)
+      info->kernel += " · keys in up to " + std::to_string(call.split.pieces) + " pieces";
     info->bytes_moved = BytesMoved(p, t);
     info->workspace_formula =
         "threads x 4 bytes x (block rows x (D + Dv + 10) + block keys x (tile rows + packed D, "
         "Dv)), about";
+    if (call.split.pieces > 0)
+      info->workspace_formula += "; B x kv heads x pieces x rows x (Dv + 3) x 4 bytes";
   }
 
   Status Run(const Problem& p, const Tuning& t, const Buffers& b) const override {
