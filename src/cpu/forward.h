@@ -3,9 +3,10 @@
 // threads, choices.
 #pragma once
 
-#include "cpu/ahead.h"
+#include "cpu/look_ahead.h"
 #include "cpu/pieces.h"
 #include "cpu/rotary.h"
+#include "cpu/runs.h"
 #include "cpu/softmax.h"
 #include "cpu/work.h"
 
@@ -20,7 +21,7 @@ class Forward {
   static constexpr std::int64_t kBytes = sizeof(E);
 
  public:
-  Forward(const ForwardCall& call, void* workspace) : c_(call) {
+  Forward(const ForwardCall& call, void* workspace) : c_(call), look_(call) {
     w_.Carve(workspace, {call.dtype, call.dim, call.dim_v, call.blocks, call.cache.table != nullptr,
                          call.cache.rotary_dim > 0});
     packs_k_ = PacksK<F>(c_.dim, call.cache.table != nullptr);
@@ -55,8 +56,8 @@ class Forward {
   // Items of a split: pieces of the keys.
   void Pieces(std::int64_t first, std::int64_t last) {
     for (std::int64_t n = first; n < last; n++) {
-      const Item head = HeadOf(n);
-      number_ = n % c_.split.pieces;
+      const SplitItem head = c_.split.At(n);
+      number_ = head.piece;
       next_ = n - number_ + c_.split.pieces;
       piece_ = PieceOf(c_.split, EntryOf(c_, head.b).sees.sk, number_);
       part_ = Partial::At(c_.split, n);
@@ -71,66 +72,6 @@ class Forward {
   }
 
  private:
-  // The entry and kv head of an item of a split, with all rows.
-  Item HeadOf(std::int64_t n) const {
-    const std::int64_t heads = c_.q_heads / c_.group, head = n / c_.split.pieces;
-    return {head / heads, head % heads, {0, c_.split.rows}};
-  }
-
-  // Lines that will be read after the block of keys at k0, to be asked for while it is computed:
-  // the next block or, behind the last one, the queries and the first block of what comes next.
-  void LookAhead(std::int64_t k0, std::int64_t last, int from, int to) {
-    const int tiles = to - from;
-    ahead_.Clear();
-    touch_ = 0;
-    if (keys_.table) return;
-    // Keys and values that were walked before and take half the L2 at most are still there.
-    const bool warm = entry_.sees.sk * (c_.dim + c_.dim_v) * kBytes <= 1 << 19;
-    if (c_.split.pieces > 0) last = entry_.sees.sk;  // the next piece of these keys is next
-    if (k0 + c_.blocks.keys < last) {
-      if (!(warm && keys_.k == walked_)) AheadOfKeys(keys_, k0 + c_.blocks.keys, last);
-      const std::int64_t row = heed::Min(w_.facts[from].query[0], w_.facts[to - 1].query[0]);
-      AheadOfMask(b_, w_.facts[from].head[0], row, k0 + c_.blocks.keys, tiles * kRows);
-    } else if (next_ < c_.items()) {
-      const Item item = c_.split.pieces > 0 ? HeadOf(next_) : c_.At(next_);
-      if (item.rows.empty()) return;
-      const Entry e = EntryOf(c_, item.b);
-      if (!c_.packed && c_.split.pieces == 0) {
-        const E* const q = QueryRow(e, item.h, item.rows.first);
-        const std::int64_t rows = heed::Min(e.sees.sq - item.rows.first, c_.blocks.tiles * kRows);
-        ahead_.Add(q, rows, c_.q_steps.row * kBytes, c_.dim * kBytes);
-      }
-      const KeyRows<E> keys = KeyRows<E>::Of(c_, e, c_.packed ? item.h : item.h / c_.group);
-      if (!(warm && keys.k == keys_.k))
-        AheadOfKeys(keys, Band(e.sees, c_.packed ? 0 : item.rows.first).first, e.sees.sk);
-      AheadOfMask(item.b, item.h, item.rows.first, Band(e.sees, item.rows.first).first,
-                  c_.blocks.tiles * kRows);
-    }
-    stride_ = c_.split.pieces > 0 ? 1 : 64 / kKeys;
-    const std::int64_t looks = tiles * heed::Max(c_.blocks.keys / (stride_ * kKeys), 1);
-    touch_ = CeilDiv(ahead_.lines(), looks);
-  }
-  void AheadOfKeys(const KeyRows<E>& keys, std::int64_t first, std::int64_t last) {
-    const std::int64_t rows = heed::Min(last - first, c_.blocks.keys);
-    if (rows <= 0) return;
-    ahead_.Add(keys.K(first), rows, keys.k_step * kBytes, c_.dim * kBytes);
-    if (keys.v != keys.k)  // values may be a part of the keys (MLA)
-      ahead_.Add(keys.V(first), rows, keys.v_step * kBytes, c_.dim_v * kBytes);
-  }
-
-  // The mask's bytes come in many short rows, each a miss of its own where nobody asked before.
-  void AheadOfMask(std::int64_t b, std::int64_t h, std::int64_t row, std::int64_t key,
-                   std::int64_t rows) {
-    if (!c_.mask.data || c_.mask.col != 1 || c_.mask.row == 0 || c_.packed) return;
-    const auto* const mask = static_cast<const std::uint8_t*>(c_.mask.data);
-    ahead_.Add(mask + RowOf(c_.mask, b, h, row) + key, heed::Min(rows, entry_.sees.sq - row),
-               c_.mask.row, heed::Min(c_.blocks.keys, entry_.sees.sk - key));
-  }
-
-  const E* QueryRow(const Entry& e, std::int64_t h, std::int64_t i) const {
-    return static_cast<const E*>(c_.q) + e.q_batch * c_.q_steps.batch +
-           (e.q_row + i) * c_.q_steps.row + h * c_.q_steps.head;
-  }
   // Elements to row r of tile t in o; its place in lse.
   std::int64_t OutRow(int t, int r) const {
     const RowFacts& f = w_.facts[t];
@@ -150,7 +91,7 @@ class Forward {
     keys_ = KeyRows<E>::Of(c_, entry_, c_.packed ? items[0].h : items[0].h / c_.group);
     for (int t = 0; t < count; t++) Begin(t, items[t]);
     Sweep(0, count);
-    walked_ = keys_.k;
+    look_.Walked(keys_.k);
     for (int t = 0; t < count; t++) {
       // p may reach 2^60 before it is divided, and a large v times that is infinite: once more then.
       if (HEED_UNLIKELY(w_.rows[t].odd)) {
@@ -174,7 +115,7 @@ class Forward {
     if (rows.keys_first >= rows.keys_last) return Complete(t);
     const E* q[kRows];
     for (int r = 0; r < kRows; r++) {
-      q[r] = QueryRow(entry_, facts.head[r], facts.query[r]);
+      q[r] = QueryRow<E>(c_, entry_, facts.head[r], facts.query[r]);
       if (c_.cache.rotary_dim > 0) q[r] = Rotated(q[r], r, facts.query[r]);
     }
     PackQ<F>(q, rows.vectors, c_.dim, q_factor_,
@@ -202,7 +143,10 @@ class Forward {
       const int keys = static_cast<int>(heed::Min(c_.blocks.keys, entry_.sees.sk - k0));
       const Columns wanted = FindLive(from, to, k0, keys);
       Pack(wanted, k0, keys);
-      LookAhead(k0, last, from, to);
+      look_.Aim({b_, w_.facts[from].head[0],
+                 heed::Min(w_.facts[from].query[0], w_.facts[to - 1].query[0]), &entry_, &keys_,
+                 to - from, next_},
+                k0, last);
       for (int t = from; t < to; t++) Block(t, k0, keys);
     }
   }
@@ -344,10 +288,7 @@ class Forward {
       int count, whole = Aim(t, k0, keys, c, left, &a, &count);
       const bool edge = whole == 0;
       if (!plain_) whole = 0;
-      if (ahead_.lines() > 0) {
-        ahead_.Touch(touch_);
-        whole = whole < stride_ ? whole : stride_;
-      }
+      whole = look_.Step(whole);
       const int done = ScoreTiles<kVecs>(a, rows, count, whole, edge);
       for (int v = 0; v < rows.vectors; v++)
         if (v < a.at || v >= a.at + count)
@@ -405,34 +346,6 @@ class Forward {
       Store(reinterpret_cast<float*>(w_.pt) + (key + r) / kPair * kRows + v * W, Zero());
   }
 
-  // The keys that rows [row, row + count) of tile t see, as runs of units for the products.
-  // Probabilities of other keys may not have been written; those of a hidden key within a run are
-  // zero. Returns the number of runs.
-  int RunsOf(int t, int row, int count, std::int64_t k0, Run (&runs)[2 * 64]) {
-    const RowState& rows = w_.rows[t];
-    const Live& live = w_.live[t];
-    Columns columns = live.masked ? LiveRows(live, row, count) : live.live;
-    int prefix = live.prefix, x = static_cast<int>(Clamp(rows.first[row] - k0, 0, kMaxKeys)),
-        y = static_cast<int>(Clamp(rows.last[row + count - 1] - k0, 0, kMaxKeys)), n = 0;
-    if (x <= prefix) {
-      x = 0;
-      y = y > prefix ? y : prefix;
-      prefix = 0;
-    }
-    const auto add = [&](int from, int to) __attribute__((always_inline)) {
-      if (from < to) runs[n++] = {from / kPair, (to + kPair - 1) / kPair - from / kPair};
-    };
-    while (columns) {
-      const int c = __builtin_ctzll(columns);
-      const int end = c + OnesFrom(columns, c);
-      columns &= ~BitRange(c, end);
-      const int from = c * kKeys, to = end * kKeys;
-      if (from < prefix) add(from, to < prefix ? to : prefix);
-      add(from > x ? from : x, to < y ? to : y);
-    }
-    return n;
-  }
-
   // P.V of tile t, columns cut into the widest tiles that registers hold: 4, 4, .. and then what is
   // left, 5 as 3 + 2.
   void Accumulate(int t, std::int64_t k0, bool last) {
@@ -462,9 +375,9 @@ class Forward {
     a.from_step = w_.padded;
     a.out_step = direct ? c_.o_steps.row : w_.padded;
     for (int r = 0; r < rows.rows; r += kStep) {
-      Run runs[2 * 64];
+      Run runs[kMostRuns];
       a.runs = runs;
-      a.count = RunsOf(t, r, kStep, k0, runs);
+      a.count = RunsOf<kPair>(rows, w_.live[t], r, kStep, k0, runs);
       a.pt = w_.pt + r;
       a.from = rows.begun ? o + static_cast<std::int64_t>(r) * w_.padded : nullptr;
       a.factor = last ? w_.factor + r : nullptr;
@@ -591,10 +504,7 @@ class Forward {
   }
 
   const ForwardCall& c_;
-  Ahead ahead_;
-  // Lines per look, score tiles between two looks (few rows need their keys sooner), next item.
-  std::int64_t touch_ = 0;
-  int stride_ = 1;
+  LookAhead<E> look_;
   std::int64_t next_ = 0;
   Work<F> w_;
   float q_factor_, s_factor_, outer_;
@@ -604,7 +514,6 @@ class Forward {
   std::int64_t b_ = 0;
   Entry entry_;
   KeyRows<E> keys_;
-  const E* walked_ = nullptr;  // keys of the group before
   // Of a split: the piece, its number, and what it leaves behind.
   Interval piece_ = {0, INT64_MAX};
   std::int64_t number_ = 0;
