@@ -66,6 +66,12 @@ def meets(row, measured):
     return a <= b if table.KINDS[row.kind] == "≤" else a >= b
 
 
+def limit_share(row, samples):
+    """Of the nearer of the two limits, stream and arithmetic, for rows that are measured against the stream."""
+    shares = [results[0]["fraction_of_limit"] for results in samples if results[0]]
+    return statistics.median(shares) if row.kind == "stream" and shares else None
+
+
 def progress(text):
     if sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
@@ -87,6 +93,7 @@ def run_table(bench, rows, rounds):
         measured = statistics.median(vs) if vs else None
         out.append({"section": row.section, "label": row.label, "kind": row.kind, "target": row.target,
                     "measured": measured, "meets": meets(row, measured), "rounds": vs,
+                    "of_limit": limit_share(row, ss),
                     "calls": [" ".join(args) for args in row.calls()], "samples": ss})
     return out
 
@@ -152,8 +159,9 @@ def markdown(result, plot):
             lines += [f"## {section}", "", "| | target | measured | |", "|---|---|---|---|"]
         sign = table.KINDS[row["kind"]]
         verdict = {True: "met", False: "**short**", None: ""}[row["meets"]]
+        limit = f" ({100 * row['of_limit']:.1f} % of the nearer limit)" if row["of_limit"] else ""
         lines.append(f"| {row['label']} | {sign} {shown(row['kind'], row['target'])} | "
-                     f"{shown(row['kind'], row['measured'])} | {verdict} |")
+                     f"{shown(row['kind'], row['measured'])}{limit} | {verdict} |")
         rows = result["table"]
         if row is rows[-1] or rows[rows.index(row) + 1]["section"] != section:
             lines.append("")
