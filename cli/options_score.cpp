@@ -1,5 +1,8 @@
 // cli/options_score.cpp: score terms, arrays, results and dropout as options. Not here: sizes,
 // visibility.
+#include <cstdlib>
+#include <string>
+
 #include "cli/options.h"
 #include "cli/options_parse.h"
 #include "cli/options_patterns.h"
@@ -10,6 +13,13 @@ namespace {
 constexpr const char* kScoreGroup = "The score";
 constexpr const char* kArrayGroup = "Options that come with arrays";
 constexpr const char* kResultGroup = "Results";
+
+CLI::Validator AtLeastOne() {
+  return {[](const std::string& text) {
+            return std::atoll(text.c_str()) >= 1 ? "" : "'" + text + "' is not 1 or more";
+          },
+          ""};
+}
 
 }  // namespace
 
@@ -108,14 +118,14 @@ void ProblemOptions::AddPatterns(CLI::App& command, const char* group) {
       .add_option("--page-size", page_size_,
                   "keys and values in a cache of pages of N keys, in random order")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeastOne())
       ->group(group)
       ->excludes(cache);
   command
       .add_option("--kv-total-mb", kv_megabytes_,
                   "as many entries as make about N MiB of keys and values")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(AtLeastOne())
       ->group(group);
   command
       .add_flag("--v-in-k", patterns_.v_in_k, "v is the first dv entries of the rows of k (MLA)")
