@@ -30,12 +30,14 @@ class LookAhead {
     const KeyRows<E>* keys;
     int tiles;
     std::int64_t next;
+    std::int64_t columns;  // score tiles of this block that somebody sees, over all query tiles
   };
 
   // Chooses what is asked for while the block of keys at k0 is computed: the next block before
   // `last` or, behind the last one, the queries and the first block of what comes next.
   void Aim(const Here& here, std::int64_t k0, std::int64_t last) {
     ahead_.Clear();
+    mask_lines_ = 0;
     if (here.keys->table) return;
     const Visibility& sees = here.entry->sees;
     const bool split = c_.split.pieces > 0;
@@ -44,14 +46,17 @@ class LookAhead {
     if (split) last = sees.sk;  // the next piece of these keys is next
     const std::int64_t k1 = k0 + c_.blocks.keys;
     if (k1 < last) {
-      if (!(warm && here.keys->k == walked_)) Keys(*here.keys, k1, last);
       Mask(here.b, here.head, here.row, k1, sees, here.tiles * kRows);
+      if (!(warm && here.keys->k == walked_)) Keys(*here.keys, k1, last);
     } else if (here.next < c_.items()) {
       Behind(here, warm);
     }
     stride_ = split ? 1 : 64 / kKeys;
-    const std::int64_t looks = here.tiles * heed::Max(c_.blocks.keys / (stride_ * kKeys), 1);
-    touch_ = CeilDiv(ahead_.lines(), looks);
+    // All of the mask within the tiles that are computed; keys and values in proportion to them.
+    const std::int64_t steps = heed::Max(here.columns / stride_, 1),
+                       looks = here.tiles * heed::Max(c_.blocks.keys / (stride_ * kKeys), 1);
+    touch_ = CeilDiv(mask_lines_, steps) + CeilDiv(ahead_.lines() - mask_lines_, looks);
+    if (here.columns == 0) ahead_.Touch(mask_lines_);
   }
 
   // Asks for a part; returns how many of `whole` score tiles may pass before the next part. Few rows
@@ -79,14 +84,14 @@ class LookAhead {
       row = c_.packed ? 0 : item.rows.first;
     }
     const Entry e = EntryOf(c_, b);
+    const KeyRows<E> keys = KeyRows<E>::Of(c_, e, c_.packed ? h : h / c_.group);
+    const std::int64_t first = Band(e.sees, row).first;
+    Mask(b, h, row, first, e.sees, c_.blocks.tiles * kRows);
     if (!c_.packed && c_.split.pieces == 0) {
       const std::int64_t rows = heed::Min(e.sees.sq - row, c_.blocks.tiles * kRows);
       ahead_.Add(QueryRow<E>(c_, e, h, row), rows, c_.q_steps.row * kBytes, c_.dim * kBytes);
     }
-    const KeyRows<E> keys = KeyRows<E>::Of(c_, e, c_.packed ? h : h / c_.group);
-    const std::int64_t first = Band(e.sees, row).first;
     if (!(warm && keys.k == here.keys->k)) Keys(keys, first, e.sees.sk);
-    Mask(b, h, row, first, e.sees, c_.blocks.tiles * kRows);
   }
 
   void Keys(const KeyRows<E>& keys, std::int64_t first, std::int64_t last) {
@@ -104,13 +109,15 @@ class LookAhead {
     const auto* const mask = static_cast<const std::uint8_t*>(c_.mask.data);
     ahead_.Add(mask + RowOf(c_.mask, b, h, row) + key, heed::Min(rows, sees.sq - row), c_.mask.row,
                heed::Min(c_.blocks.keys, sees.sk - key));
+    mask_lines_ = ahead_.lines();
   }
 
   const ForwardCall& c_;
   Ahead ahead_;
-  std::int64_t touch_ = 0;     // lines a step
-  int stride_ = 1;             // score tiles between two steps
-  const E* walked_ = nullptr;  // keys of the group before
+  std::int64_t mask_lines_ = 0;  // they are asked for first
+  std::int64_t touch_ = 0;       // lines a step
+  int stride_ = 1;               // score tiles between two steps
+  const E* walked_ = nullptr;    // keys of the group before
 };
 
 }  // namespace heed::cpu::HEED_ISA
