@@ -259,22 +259,23 @@ class Forward {
   }
 
   void NeedBias(int t, int keys, ScoreArgs<X>* a) {
-    const int n = keys - a->key / kStage * kStage;
-    const std::int64_t j = a->j - a->key % kStage;
+    const int in = a->key % kStage<X>;
+    const std::int64_t j = a->j - in;
+    const RowFacts& facts = w_.facts[t];
+    const RowState& rows = w_.rows[t];
     BiasStage& stage = *w_.bias;
     const bool staged = stage.at >= 0 && (stage.step == 0 || stage.at == j);
-    if (c_.bias_f32) {
-      if (!staged)
-        StageBias<Format<DType::kF32>>(c_.bias, w_.facts[t], w_.rows[t].vectors, j,
-                                       n < kStage ? n : kStage, &stage);
-      LookAheadInBias(c_.bias, 4, w_.facts[t], w_.rows[t].rows, j, a->key % kStage / kKeys);
-    } else {
-      if (!staged)
-        StageBias<F>(c_.bias, w_.facts[t], w_.rows[t].vectors, j, n < kStage ? n : kStage, &stage);
-      LookAheadInBias(c_.bias, kBytes, w_.facts[t], w_.rows[t].rows, j, a->key % kStage / kKeys);
+    if (!staged) {
+      const int n = keys - (a->key - in) < kStage<X> ? keys - (a->key - in) : kStage<X>;
+      if (c_.bias_f32)
+        StageBias<Format<DType::kF32>>(c_.bias, facts, rows.vectors, j, n, &stage);
+      else
+        StageBias<F>(c_.bias, facts, rows.vectors, j, n, &stage);
     }
+    LookAheadInBias(c_.bias, c_.bias_f32 ? 4 : kBytes, facts, rows.rows, j + kStage<X>, kStage<X>,
+                    in / kKeys);
     a->bias_step = stage.step;
-    a->bias = stage.values[0] + (a->key % kStage) * stage.step;
+    a->bias = stage.values[0] + in * stage.step;
   }
 
   // Tile t against the block of `keys` keys from k0 on.
