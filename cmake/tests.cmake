@@ -33,6 +33,7 @@ endif()
 #   INTERNAL    may include headers of src/; everything else sees the public API alone
 #   RAPIDCHECK  property tests: left out where rapidcheck is
 #   LABELS      threads: uses the pool, so it runs under the thread sanitizer
+#               native: takes minutes where programs are emulated, and stays out there
 #               slow: left out of the reduced runs (sanitizers and emulation in `make test`)
 # Target tests_<label> builds all tests of a label, tests_reduced all that are not slow.
 function(heed_add_test)

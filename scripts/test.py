@@ -48,7 +48,7 @@ def stages(long):
         yield Stage("ubsan", "ubsan", part, few, "undefined behaviour alone", configure=wide)
     yield Stage("tsan", "tsan", "all" if long else "tests_threads", () if long else ("-L", "threads"),
                 "data races in all that uses the pool", configure=narrow, wrap=fixed_addresses())
-    yield Stage("arm", "arm", part, few, "AArch64, emulated")
+    yield Stage("arm", "arm", part, () if long else ("-LE", "slow|native"), "AArch64, emulated")
     yield Stage("fuzz", "fuzz", "all", (), "malformed files and requests",
                 configure=(f"-DHEED_FUZZ_SECONDS={120 if long else 5}",))
 
