@@ -144,7 +144,7 @@ class Forward {
       const Columns wanted = FindLive(from, to, k0, keys);
       Pack(wanted, k0, keys);
       std::int64_t columns = 0;
-      for (int t = from; t < to; t++) columns += __builtin_popcountll(w_.live[t].live);
+      for (int t = from; t < to; t++) columns += CountBits(w_.live[t].live);
       look_.Aim({b_, w_.facts[from].head[0],
                  heed::Min(w_.facts[from].query[0], w_.facts[to - 1].query[0]), &entry_, &keys_,
                  to - from, next_, columns},

@@ -18,6 +18,14 @@ HEED_INLINE std::uint64_t BitRange(int from, int to) {
   return (~std::uint64_t{0} >> (64 - (to - from))) << from;
 }
 
+// How many bits are set. Not the builtin: on a baseline without the instruction it calls a function.
+HEED_INLINE int CountBits(std::uint64_t x) {
+  x -= x >> 1 & 0x5555555555555555;
+  x = (x & 0x3333333333333333) + (x >> 2 & 0x3333333333333333);
+  x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0f;
+  return static_cast<int>(x * 0x0101010101010101 >> 56);
+}
+
 // How many bits are set from bit c on without a gap.
 HEED_INLINE int OnesFrom(std::uint64_t x, int c) {
   const std::uint64_t gaps = ~(x >> c);
