@@ -84,14 +84,8 @@ class DecodeItems {
   void Row(const Entry& e, const SplitItem& item, int k, int r) {
     const std::int64_t query = r / c_.group, h = (item.h + k) * c_.group + r % c_.group;
     const int at = k * a_.rows + r;
-    q_[at] = static_cast<const E*>(c_.q) + e.q_batch * c_.q_steps.batch +
-             (e.q_row + query) * c_.q_steps.row + h * c_.q_steps.head;
-    if (c_.cache.rotary_dim > 0) {
-      E* const out = rotated_ + static_cast<std::int64_t>(at) * c_.dim;
-      const std::int64_t position = c_.cache.seqlens[item.b] + (c_.cache.rotary_moves ? query : 0);
-      RotateRow<F>(c_.cache, position, c_.dim, q_[at], out);
-      q_[at] = out;
-    }
+    q_[at] =
+        QueryRow<F>(c_, e, item.b, h, query, rotated_ + static_cast<std::int64_t>(at) * c_.dim);
     if (a_.slopes) slopes_[at] = c_.slopes[item.b * c_.slopes_batch + h];
     if (a_.sinks) sinks_[at] = FoldExp2<ScalarLanes<float>>(c_.sinks[h]);
   }

@@ -42,4 +42,13 @@ HEED_HD Entry EntryOf(const ForwardCall& c, std::int64_t b) {
   return e;
 }
 
+// Where query i of head h lies, in elements: its row of q or of o, and its place in lse.
+HEED_HD std::int64_t QueryAt(const Steps& steps, const Entry& e, std::int64_t h, std::int64_t i) {
+  return e.q_batch * steps.batch + (e.q_row + i) * steps.row + h * steps.head;
+}
+HEED_HD std::int64_t LseAt(const ForwardCall& c, const Entry& e, std::int64_t b, std::int64_t h,
+                           std::int64_t i) {
+  return b * c.lse_batch + h * c.lse_head + e.q_row + i;
+}
+
 }  // namespace heed::cpu

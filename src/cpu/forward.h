@@ -75,12 +75,11 @@ class Forward {
   // Elements to row r of tile t in o; its place in lse.
   std::int64_t OutRow(int t, int r) const {
     const RowFacts& f = w_.facts[t];
-    return entry_.q_batch * c_.o_steps.batch + (entry_.q_row + f.query[r]) * c_.o_steps.row +
-           f.head[r] * c_.o_steps.head;
+    return QueryAt(c_.o_steps, entry_, f.head[r], f.query[r]);
   }
   float* LseOf(int t, int r) const {
     const RowFacts& f = w_.facts[t];
-    return c_.lse + b_ * c_.lse_batch + f.head[r] * c_.lse_head + entry_.q_row + f.query[r];
+    return c_.lse + LseAt(c_, entry_, b_, f.head[r], f.query[r]);
   }
 
   // `count` neighbouring tiles of one head share each block of keys. Which tiles are grouped
@@ -114,19 +113,11 @@ class Forward {
     ResetState(facts, c_.sinks && number_ == 0, &rows);
     if (rows.keys_first >= rows.keys_last) return Complete(t);
     const E* q[kRows];
-    for (int r = 0; r < kRows; r++) {
-      q[r] = QueryRow<E>(c_, entry_, facts.head[r], facts.query[r]);
-      if (c_.cache.rotary_dim > 0) q[r] = Rotated(q[r], r, facts.query[r]);
-    }
+    for (int r = 0; r < kRows; r++)
+      q[r] = QueryRow<F>(c_, entry_, b_, facts.head[r], facts.query[r],
+                         w_.rotated + static_cast<std::int64_t>(r) * c_.dim);
     PackQ<F>(q, rows.vectors, c_.dim, q_factor_,
              w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows);
-  }
-
-  const E* Rotated(const E* q, int r, std::int64_t query) {
-    E* const out = w_.rotated + static_cast<std::int64_t>(r) * c_.dim;
-    const std::int64_t position = c_.cache.seqlens[b_] + (c_.cache.rotary_moves ? query : 0);
-    RotateRow<F>(c_.cache, position, c_.dim, q, out);
-    return out;
   }
 
   // Tiles [from, to) against the keys they see, block by block. Blocks start at multiples of their

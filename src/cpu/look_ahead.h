@@ -8,14 +8,6 @@
 
 namespace heed::cpu::HEED_ISA {
 
-// Row i of head h of an entry.
-template <class E>
-HEED_INLINE const E* QueryRow(const ForwardCall& c, const Entry& e, std::int64_t h,
-                              std::int64_t i) {
-  return static_cast<const E*>(c.q) + e.q_batch * c.q_steps.batch + (e.q_row + i) * c.q_steps.row +
-         h * c.q_steps.head;
-}
-
 template <class E>
 class LookAhead {
   static constexpr std::int64_t kBytes = sizeof(E);
@@ -89,7 +81,8 @@ class LookAhead {
     Mask(b, h, row, first, e.sees, c_.blocks.tiles * kRows);
     if (!c_.packed && c_.split.pieces == 0) {
       const std::int64_t rows = heed::Min(e.sees.sq - row, c_.blocks.tiles * kRows);
-      ahead_.Add(QueryRow<E>(c_, e, h, row), rows, c_.q_steps.row * kBytes, c_.dim * kBytes);
+      ahead_.Add(static_cast<const E*>(c_.q) + QueryAt(c_.q_steps, e, h, row), rows,
+                 c_.q_steps.row * kBytes, c_.dim * kBytes);
     }
     if (!(warm && keys.k == here.keys->k)) Keys(keys, first, e.sees.sk);
   }

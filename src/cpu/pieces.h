@@ -51,8 +51,7 @@ HEED_NOINLINE void JoinRow(const ForwardCall& c, std::int64_t head_item, std::in
   const V factor = Select(empty, Zero(), Div(Set(c.keep_factor), r));
   // Each piece's share first and then their sum: a mean of means, which is finite where they are.
   for (int n = 0; n < used; n++) weight[n] = Mul(weight[n], factor);
-  const std::int64_t at =
-      e.q_batch * c.o_steps.batch + (e.q_row + query) * c.o_steps.row + h * c.o_steps.head;
+  const std::int64_t at = QueryAt(c.o_steps, e, h, query);
   for (int d = 0; d < c.dim_v; d += W) {
     V o = Zero();
     for (int n = 0; n < used; n++) {
@@ -70,8 +69,7 @@ HEED_NOINLINE void JoinRow(const ForwardCall& c, std::int64_t head_item, std::in
   }
   if (c.lse) {
     const V natural = Mul(Add(m, Log2(l)), Set(static_cast<float>(kLn2)));
-    float* const lse = c.lse + b * c.lse_batch + h * c.lse_head + e.q_row + query;
-    StoreN(lse, Select(empty, Set(kHidden), natural), 1);
+    StoreN(c.lse + LseAt(c, e, b, h, query), Select(empty, Set(kHidden), natural), 1);
   }
 }
 

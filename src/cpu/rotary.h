@@ -34,6 +34,16 @@ HEED_NOINLINE void RotateRow(const CacheArrays& c, std::int64_t position, int di
   WriteRow<F>(x, c.rotary_dim, out);
 }
 
+// Query i of head h of entry b; rotated, and then in `out`, where the call says so.
+template <class F>
+HEED_INLINE const typename F::E* QueryRow(const ForwardCall& c, const Entry& e, std::int64_t b,
+                                          std::int64_t h, std::int64_t i, typename F::E* out) {
+  const auto* const q = static_cast<const typename F::E*>(c.q) + QueryAt(c.q_steps, e, h, i);
+  if (c.cache.rotary_dim == 0) return q;
+  RotateRow<F>(c.cache, c.cache.seqlens[b] + (c.cache.rotary_moves ? i : 0), c.dim, q, out);
+  return out;
+}
+
 // New rows [first, last), numbered over (entry, row, kv head), to their place behind those in use.
 template <class F>
 HEED_NOINLINE void AppendRows(const ForwardCall& c, std::int64_t first, std::int64_t last) {
