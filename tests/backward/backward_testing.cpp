@@ -1,0 +1,215 @@
+// backward_testing.cpp: see backward_testing.h.
+#include "backward_testing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+
+#include "cases_data.h"
+#include "verify/compare.h"
+#include "verify/layout.h"
+#include "verify/tolerance.h"
+
+namespace heed::testing_backward {
+namespace {
+
+using cases::Placement;
+using verify::Guarded;
+using verify::Role;
+
+constexpr std::size_t kZone = 4096;
+
+Strides StridesFor(Placement placement, const Problem& p, std::int64_t rows, std::int64_t heads,
+                   std::int64_t width) {
+  Strides s;
+  if (placement == Placement::kHeadsFirst) s = {heads * rows * width, width, rows * width};
+  if (placement == Placement::kPaddedRows) {
+    const std::int64_t head = width + 3, row = heads * head + 5;
+    s = {rows * row + 7, row, head};
+  }
+  if (placement == Placement::kPackedQkv) {  // a slice of three that lie side by side
+    s = {rows * 3 * heads * width, 3 * heads * width, width};
+  }
+  if (p.ragged) s.batch = kPacked;
+  return s;
+}
+
+void SetGradientStrides(Placement placement, Problem* p) {
+  const std::int64_t hk = verify::KeyHeads(*p), dv = verify::DimV(*p);
+  const std::int64_t sq = p->ragged ? p->total_q : p->q_len;
+  const std::int64_t sk = p->ragged ? p->total_k : p->k_len;
+  p->dout_strides = StridesFor(placement, *p, sq, p->q_heads, dv);
+  p->dq_strides = StridesFor(placement, *p, sq, p->q_heads, p->dim);
+  p->dk_strides = StridesFor(placement, *p, sk, hk, p->dim);
+  p->dv_strides = StridesFor(placement, *p, sk, hk, dv);
+}
+
+PlanOptions OptionsOf(const Engine& engine, int threads) {
+  return {.backend = engine.backend, .isa = engine.isa, .threads = threads};
+}
+
+void* Make(const Problem& p, Role role, Guarded* out) {
+  *out = Guarded(verify::ViewOf(p, role));
+  return out->data();
+}
+
+// The workspace starts as NaN: what is read of it must have been written. A zone lies behind it.
+Status RunPlan(const Plan& plan, Buffers buffers) {
+  const auto bytes = static_cast<std::size_t>(plan.workspace_bytes());
+  std::vector<std::byte> workspace(bytes + kZone, std::byte{0xFF});
+  buffers.workspace = {workspace.data(), bytes};
+  Status status = Run(plan, buffers);
+  EXPECT_TRUE(std::all_of(workspace.begin() + static_cast<std::ptrdiff_t>(bytes), workspace.end(),
+                          [](std::byte b) { return b == std::byte{0xFF}; }))
+      << "wrote behind the workspace";
+  return status;
+}
+
+bool RunForward(const Engine& engine, const Problem& backward, Buffers buffers, int threads,
+                Gradients* out) {
+  Problem p = backward;
+  p.op = Op::kForward;
+  p.want_lse = true;
+  p.dlse = p.want_dbias = p.want_dsinks = p.f32_grads = p.accumulate = false;
+  buffers.dout = nullptr;
+  buffers.dlse = nullptr;
+  testing_options::Output forward = testing_options::RunOn(engine, p, buffers, threads);
+  out->status = forward.status;
+  out->o = std::move(forward.o);
+  out->lse = std::move(forward.lse);
+  return out->status.ok();
+}
+
+}  // namespace
+
+std::vector<Engine> Isas() {
+  std::vector<Engine> serving;
+  const Problem plain{.q_len = 1, .k_len = 1, .dim = 1, .op = Op::kBackward};
+  for (const Engine& engine : testing_options::Isas()) {
+    if (MakePlan(plain, OptionsOf(engine, 1))) serving.push_back(engine);
+  }
+  return serving;
+}
+
+std::vector<Engine> Engines() {
+  std::vector<Engine> engines = Isas();
+  engines.insert(engines.begin(), {"reference", "auto"});
+  return engines;
+}
+
+Problem Call::Forward() const {
+  Problem p = problem;
+  p.op = Op::kForward;
+  p.dlse = p.want_dbias = p.want_dsinks = p.f32_grads = p.accumulate = false;
+  return p;
+}
+
+Buffers Call::Inputs() {
+  Buffers b = sample.Inputs();
+  b.dout = dout.data();
+  if (problem.dlse) b.dlse = dlse.data();
+  return b;
+}
+
+Call MakeCall(const cases::Case& c, const Wishes& wishes) {
+  Call call{.sample = cases::MakeSample(c), .problem = {}, .dout = {}, .dlse = {}};
+  Problem& p = call.problem;
+  p = call.sample.problem;
+  p.op = Op::kBackward;
+  p.want_lse = true;
+  p.want_probs = false;
+  p.dlse = wishes.dlse;
+  p.want_dbias = wishes.dbias && p.bias.given;
+  p.want_dsinks = wishes.dsinks && p.sinks;
+  p.f32_grads = wishes.f32_grads;
+  SetGradientStrides(wishes.placement, &p);
+  call.dout = Guarded(verify::ViewOf(p, Role::kDout));
+  void* dout = call.dout.data();
+  const verify::View view = call.dout.view();
+  for (std::int64_t n = 0; n < verify::CountOf(view.shape); ++n) {
+    verify::Store(dout, p.dtype, verify::OffsetOf(view, n),
+                  cases::Normal(cases::HashOf(c.seed + 77, {n})));
+  }
+  const std::int64_t rows = verify::CountOf(verify::ViewOf(p, Role::kDlse).shape);
+  for (std::int64_t n = 0; p.dlse && n < rows; ++n) {
+    call.dlse.push_back(static_cast<float>(cases::Normal(cases::HashOf(c.seed + 78, {n}))));
+  }
+  if (p.dlse && rows == 0) call.dlse.push_back(0);  // a pointer that is not null
+  return call;
+}
+
+std::vector<Named> All(const Gradients& g) {
+  std::vector<Named> all = {{"dq", &g.dq}, {"dk", &g.dk}, {"dv", &g.dv}};
+  if (g.problem.want_dbias) all.push_back({"dbias", &g.dbias});
+  if (g.problem.want_dsinks) all.push_back({"dsinks", &g.dsinks});
+  return all;
+}
+
+Gradients Differentiate(const Engine& engine, const Problem& problem, const Buffers& inputs,
+                        int threads, const std::function<void(Buffers*)>& before) {
+  Gradients out;
+  const Result<Plan> plan = MakePlan(problem, OptionsOf(engine, threads));
+  if (!plan) {
+    out.status = plan.status();
+    ADD_FAILURE() << engine.name() << ": " << plan.status().message();
+    return out;
+  }
+  const Problem& p = out.problem = plan->problem();
+  if (!RunForward(engine, problem, inputs, threads, &out)) return out;
+  const std::vector<double> o = out.o.Values().values, lse = out.lse.Values().values;
+  Buffers b = inputs;
+  b.o = out.o.data();
+  b.lse = static_cast<float*>(out.lse.data());
+  b.dq = Make(p, Role::kDq, &out.dq);
+  b.dk = Make(p, Role::kDk, &out.dk);
+  b.dv = Make(p, Role::kDv, &out.dv);
+  if (p.want_dbias) b.dbias = Make(p, Role::kDbias, &out.dbias);
+  if (p.want_dsinks) b.dsinks = static_cast<float*>(Make(p, Role::kDsinks, &out.dsinks));
+  if (before) before(&b);
+  out.status = RunPlan(*plan, b);
+  EXPECT_TRUE(out.status.ok()) << engine.name() << ": " << out.status.message();
+  for (const Named& g : All(out)) {
+    EXPECT_EQ(g.values->Spilled(), 0) << engine.name() << ": bytes around " << g.name;
+  }
+  ExpectSameBits(o, out.o.Values().values, engine.name() + ": o after the backward");
+  ExpectSameBits(lse, out.lse.Values().values, engine.name() + ": lse after the backward");
+  const std::int64_t rows = p.ragged ? p.total_q : p.batch * p.q_len;
+  if (engine.backend == "cpu" && rows > 0) {
+    EXPECT_EQ(LastIsa(), engine.isa);
+  }
+  return out;
+}
+
+Expected ExpectedOf(Call& call) {
+  const Problem normal = testing_options::NormalOf(call.problem);
+  const Buffers inputs = call.Inputs();
+  Expected e;
+  e.truth = verify::Truth(normal, inputs);
+  e.bounds = verify::BoundsFor(normal, inputs, e.truth);
+  return e;
+}
+
+void ExpectWithin(const Expected& e, const Gradients& g, const std::string& what) {
+  const auto judge = [&](const char* name, const verify::Array& want, const verify::Array& bound,
+                         const Guarded& got) {
+    const verify::Comparison c = verify::Compare(want, bound, got.view());
+    EXPECT_TRUE(c.passed()) << what << ": " << name << ": " << c.Describe();
+  };
+  judge("dq", e.truth.dq, e.bounds.dq, g.dq);
+  judge("dk", e.truth.dk, e.bounds.dk, g.dk);
+  judge("dv", e.truth.dv, e.bounds.dv, g.dv);
+  if (g.problem.want_dbias) judge("dbias", e.truth.dbias, e.bounds.dbias, g.dbias);
+  if (g.problem.want_dsinks) judge("dsinks", e.truth.dsinks, e.bounds.dsinks, g.dsinks);
+}
+
+void ExpectSame(const Gradients& a, const Gradients& b, const std::string& what) {
+  const std::vector<Named> x = All(a), y = All(b);
+  ASSERT_EQ(x.size(), y.size());
+  for (std::size_t n = 0; n < x.size(); ++n) {
+    ExpectSameBits(x[n].values->Values().values, y[n].values->Values().values,
+                   what + ": " + x[n].name);
+  }
+}
+
+}  // namespace heed::testing_backward
