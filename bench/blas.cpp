@@ -64,8 +64,9 @@ Result<const Blas*> Blas::Load(int threads) {
 void Blas::Multiply(const Product& p) const {
   const auto sgemm = reinterpret_cast<Sgemm>(sgemm_);
   const auto i = [](std::int64_t x) { return static_cast<int>(x); };
-  sgemm(kRowMajor, kNoTranspose, p.transpose_b ? kTranspose : kNoTranspose, i(p.m), i(p.n), i(p.k),
-        p.alpha, p.a, i(p.lda), p.b, i(p.ldb), 0.f, p.c, i(p.ldc));
+  sgemm(kRowMajor, p.transpose_a ? kTranspose : kNoTranspose,
+        p.transpose_b ? kTranspose : kNoTranspose, i(p.m), i(p.n), i(p.k), p.alpha, p.a, i(p.lda),
+        p.b, i(p.ldb), p.beta, p.c, i(p.ldc));
 }
 
 }  // namespace heed::bench

@@ -9,16 +9,16 @@
 
 namespace heed::bench {
 
-/// One row-major product c = alpha * a * b, b transposed where asked; f32, leading dimensions
-/// given.
+/// One row-major product c = alpha * a * b + beta * c, a or b transposed where asked; f32, leading
+/// dimensions given.
 struct Product {
   const float* a = nullptr;
   const float* b = nullptr;
   float* c = nullptr;
   std::int64_t m = 0, n = 0, k = 0;
   std::int64_t lda = 0, ldb = 0, ldc = 0;
-  bool transpose_b = false;
-  float alpha = 1;
+  bool transpose_a = false, transpose_b = false;
+  float alpha = 1, beta = 0;
 };
 
 /// The library, loaded once per process. Debian's OpenBLAS takes its AVX2 kernels on processors

@@ -193,18 +193,31 @@ void Softmax(float* s, std::int64_t n, std::int64_t first, std::int64_t last) {
   for (std::int64_t j = 0; j < vectors; ++j) row[j] *= scale;
 }
 
+void SoftmaxBackward(const float* p, float* dp, std::int64_t n) {
+  const V* probs = reinterpret_cast<const V*>(p);
+  V* row = reinterpret_cast<V*>(dp);
+  const std::int64_t vectors = n / kW;
+  V sum = {};
+  for (std::int64_t j = 0; j < vectors; ++j) sum += probs[j] * row[j];
+  const V delta = Set(Sum(sum));
+  for (std::int64_t j = 0; j < vectors; ++j) row[j] = probs[j] * (row[j] - delta);
+}
+
 }  // namespace
 
 #define HEED_TEXT_(x) #x
 #define HEED_TEXT(x) HEED_TEXT_(x)
 
 extern const Kernels HEED_JOIN(kKernels_, HEED_ISA);
-const Kernels HEED_JOIN(kKernels_, HEED_ISA) = {HEED_TEXT(HEED_ISA), Fma,
+const Kernels HEED_JOIN(kKernels_, HEED_ISA) = {HEED_TEXT(HEED_ISA),
+                                                Fma,
 #ifdef HEED_HAS_DOT
                                                 Dot,
 #else
                                                 nullptr,
 #endif
-                                                Read, Softmax};
+                                                Read,
+                                                Softmax,
+                                                SoftmaxBackward};
 
 }  // namespace heed::bench

@@ -21,6 +21,8 @@ struct Kernels {
   /// s[first..last) becomes its softmax, every other entry of s[0..n) becomes 0. `s` starts on a
   /// cache line and n is a multiple of kRowFloats.
   void (*softmax)(float* s, std::int64_t n, std::int64_t first, std::int64_t last);
+  /// The softmax's gradient: dp[j] becomes p[j] (dp[j] - sum of p dp), both rows as s above.
+  void (*softmax_backward)(const float* p, float* dp, std::int64_t n);
 };
 
 /// One cache line.

@@ -28,4 +28,7 @@ std::string BuildType();
 /// Seconds on a clock that never goes back.
 double Now();
 
+/// Seconds that the calling thread was given a processor.
+double ProcessorTime();
+
 }  // namespace heed::bench

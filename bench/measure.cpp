@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <new>
 
+#include "bench/busy.h"
 #include "bench/inputs.h"
 #include "bench/machine.h"
 #include "bench/peak.h"
@@ -17,23 +18,67 @@ namespace {
 
 constexpr int kProbesAround = 12;  // windows before and after the timed runs
 
+// Shorter measurements are looks, which nobody quotes: a few windows of the probe would decide.
+constexpr double kLeastSeconds = 0.1;
+
 // The gradients need o and lse: the same problem forward, by the same backend.
-Status RunForward(const Plan& plan, const Buffers& all, const PlanOptions& options) {
-  Buffers buffers = all;
+Problem ForwardOf(Problem p) {
+  p.op = Op::kForward;
+  p.want_lse = true;
+  p.dlse = p.want_dbias = p.want_dsinks = p.f32_grads = p.accumulate = false;
+  return p;
+}
+
+Buffers ForwardOf(Buffers buffers) {
   buffers.dout = nullptr;
   buffers.dlse = nullptr;
   buffers.dq = buffers.dk = buffers.dv = buffers.dbias = nullptr;
   buffers.dsinks = nullptr;
-  Problem p = plan.problem();
-  p.op = Op::kForward;
-  p.want_lse = true;
-  p.dlse = p.want_dbias = p.want_dsinks = p.f32_grads = p.accumulate = false;
-  return Forward(p, buffers, options);
+  return buffers;
+}
+
+// A plan as the timed calls use it: run again and again, or made anew every time.
+struct Timed {
+  Plan plan;
+  Problem problem;
+  Buffers buffers;
+  std::vector<std::byte> workspace;
+
+  Status Call(const Request& request) {
+    if (!request.one_shot) {
+      buffers.workspace = workspace;
+      return Run(plan, buffers);
+    }
+    return problem.op == Op::kBackward ? Backward(problem, buffers, request.plan)
+                                       : Forward(problem, buffers, request.plan);
+  }
+};
+
+Result<Timed> MakeTimed(const Problem& problem, const Request& request) {
+  const Result<Plan> plan = MakePlan(problem, request.plan);
+  if (!plan) return plan.status();
+  return Timed{.plan = *plan,
+               .problem = problem,
+               .buffers = {},
+               .workspace = std::vector<std::byte>(
+                   static_cast<std::size_t>(request.one_shot ? 0 : plan->workspace_bytes()))};
+}
+
+void Add(const PlanInfo& forward, PlanInfo* info) {
+  info->kernel = forward.kernel + " and " + info->kernel;
+  info->flops += forward.flops;
+  info->dense_flops += forward.dense_flops;
+  info->bytes_min += forward.bytes_min;
+  info->workspace_bytes = std::max(info->workspace_bytes, forward.workspace_bytes);
 }
 
 Result<StandardReport> MeasureStandard(const Request& request, const Plan& plan,
                                        const Buffers& buffers, int threads) {
-  Result<std::unique_ptr<Standard>> standard = Standard::Make(plan.problem(), buffers, threads);
+  Result<std::unique_ptr<Standard>> standard =
+      Standard::Make({.problem = plan.problem(),
+                      .buffers = buffers,
+                      .threads = threads,
+                      .with_forward = request.with_forward});
   if (!standard) return standard.status();
   StandardReport report;
   (*standard)->Run();  // touches its memory for the first time
@@ -49,35 +94,47 @@ Result<Report> MeasureOrThrow(const Request& request) {
   const auto tell = [&](const char* what) {
     if (request.progress) request.progress(what);
   };
-  const Result<Plan> plan = MakePlan(request.problem, request.plan);
-  if (!plan) return plan.status();
+  Result<Timed> timed = MakeTimed(request.problem, request);
+  if (!timed) return timed.status();
+  const Plan& plan = timed->plan;
   Report report;
-  report.problem = plan->problem();
-  report.info = plan->Info();
+  report.problem = plan.problem();
+  report.info = plan.Info();
+  const bool backward = report.problem.op == Op::kBackward;
 
   tell("making up the inputs");
   const Result<Inputs> inputs =
-      Inputs::Make(plan->problem(), request.patterns, request.seed, request.decode);
+      Inputs::Make(plan.problem(), request.patterns, request.seed, request.decode);
   if (!inputs) return inputs.status();
-  Buffers buffers = inputs->buffers();
-  const Result<Needs> needs = NeedsOf(*plan, buffers, request.patterns.v_in_k, request.decode);
+  const Buffers buffers = timed->buffers = inputs->buffers();
+  const Result<Needs> needs = NeedsOf(plan, buffers, request.patterns.v_in_k, request.decode);
   if (!needs) return needs.status();
   report.needs = *needs;
-  std::vector<std::byte> workspace(static_cast<std::size_t>(plan->workspace_bytes()));
-  const bool backward = report.problem.op == Op::kBackward;
+  std::optional<Timed> before;  // the forward that a backward needs
   if (backward) {
-    if (Status status = RunForward(*plan, buffers, request.plan); !status) return status;
+    Result<Timed> forward = MakeTimed(ForwardOf(plan.problem()), request);
+    if (!forward) return forward.status();
+    before.emplace(std::move(*forward));
+    before->buffers = ForwardOf(buffers);
+    if (Status status = before->Call(request); !status) return status;
+    if (request.with_forward) {
+      const Result<Needs> more = NeedsOf(before->plan, buffers, false, false);
+      if (!more) return more.status();
+      report.needs.flops += more->flops;
+      report.needs.bytes += more->bytes;
+      Add(before->plan.Info(), &report.info);
+    }
   }
-  if (!request.one_shot) buffers.workspace = workspace;
 
   const auto run = [&] {
-    if (!request.one_shot) return Run(*plan, buffers);
-    return backward ? Backward(request.problem, buffers, request.plan)
-                    : Forward(request.problem, buffers, request.plan);
+    if (before && request.with_forward) {
+      if (Status status = before->Call(request); !status) return status;
+    }
+    return timed->Call(request);
   };
   tell("measuring the peak");
   PeakProbe peak(report.info.isa, report.problem.dtype, report.info.threads);
-  peak.Sample(kProbesAround);
+  PeakSamples samples{.before = peak.Sample(kProbesAround)};
   std::optional<ReadStream> stream;
   if (request.decode || report.needs.memory_bound()) {
     stream.emplace(report.info.isa, report.info.threads,
@@ -88,17 +145,24 @@ Result<Report> MeasureOrThrow(const Request& request) {
 
   tell("timing");
   Status failed;
+  const double start = Now(), processor = ProcessorTime();
   report.times = Repeat(
       request.seconds, 3,
       [&] {
         if (Status status = run(); !status) failed = status;
       },
       [&] {
-        peak.Sample(1);
+        samples.between.push_back(peak.Sample(1));
         if (stream) stream->Sample();
       });
   if (!failed) return failed;
-  peak.Sample(kProbesAround);
+  // With more threads the calling one may sleep until the others are done.
+  if (report.info.threads == 1) samples.processor = (ProcessorTime() - processor) / (Now() - start);
+  samples.after = peak.Sample(kProbesAround);
+  if (!request.any_peak) {
+    Status busy = CheckPeak(samples, request.usual_peak, request.seconds >= kLeastSeconds);
+    if (!busy) return busy;
+  }
   report.peak = peak.best();
   report.peak_unit = peak.unit();
 
@@ -108,7 +172,7 @@ Result<Report> MeasureOrThrow(const Request& request) {
   }
   if (request.standard) {
     tell("timing standard attention");
-    Result<StandardReport> standard = MeasureStandard(request, *plan, buffers, report.info.threads);
+    Result<StandardReport> standard = MeasureStandard(request, plan, buffers, report.info.threads);
     if (!standard) return standard.status();
     report.standard = *standard;
   }

@@ -18,11 +18,16 @@ struct Request {
   Problem problem;
   Patterns patterns;  ///< of masks, maps and lengths
   PlanOptions plan;
-  bool decode = false;    ///< what counts is how fast keys and values are read
-  double seconds = 1;     ///< of timed runs; at least three runs are made
-  bool one_shot = false;  ///< time heed::Forward, which plans every time, instead of heed::Run
+  bool decode = false;        ///< what counts is how fast keys and values are read
+  bool with_forward = false;  ///< of a backward: the forward before it is timed, too
+  double seconds = 1;         ///< of timed runs; at least three runs are made
+  bool one_shot = false;      ///< time heed::Forward, which plans every time, instead of heed::Run
   bool standard = false;
   std::uint64_t seed = 1;
+  /// Flops per second that this machine has when it is idle, 0 = not known: far below it nothing is
+  /// reported, nor where the peak moves by as much during the calls (busy.h), unless `any_peak`.
+  double usual_peak = 0;
+  bool any_peak = false;
   std::function<void(const std::string&)> progress;  ///< told what happens next; may be empty
 };
 
@@ -35,12 +40,12 @@ struct StandardReport {
   Times times;
   std::int64_t bytes = 0;         ///< scores, converted inputs, output
   std::string core;               ///< what OpenBLAS ran as
-  double max_abs_difference = 0;  ///< of the two outputs
+  double max_abs_difference = 0;  ///< of the two results: o, or the gradients
 };
 
 struct Report {
   Problem problem;  ///< with every default filled in
-  PlanInfo info;
+  PlanInfo info;    ///< with the forward timed, too: flops, bytes and workspace of both
   Times times;
   Needs needs;
   double peak = 0;        ///< flops per second that the same threads can issue; 0 = not known

@@ -39,9 +39,11 @@ double PeakProbe::Window() {
   return sum / seconds;
 }
 
-void PeakProbe::Sample(int windows) {
-  if (!valid()) return;
-  for (int i = 0; i < windows; ++i) best_ = std::max(best_, Window());
+double PeakProbe::Sample(int windows) {
+  double best = 0;
+  for (int i = 0; valid() && i < windows; ++i) best = std::max(best, Window());
+  best_ = std::max(best_, best);
+  return best;
 }
 
 }  // namespace heed::bench

@@ -23,8 +23,8 @@ class PeakProbe {
   /// "bf16 dot" or "f32 fma".
   const char* unit() const { return unit_; }
 
-  /// Measures that many windows of about 0.4 ms each.
-  void Sample(int windows);
+  /// Measures that many windows of about 0.4 ms each; the best of them, 0 where there is no probe.
+  double Sample(int windows);
   double best() const { return best_; }
 
  private:

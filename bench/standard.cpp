@@ -1,5 +1,5 @@
-// bench/standard.cpp: S = scale Q K^T, P = softmax(mask(S)), O = P V, head by head. Not here:
-// timing.
+// bench/standard.cpp: S = scale Q K^T, P = softmax(mask(S)), O = P V, head by head. Not here: the
+// backward's products (standard_backward.cpp), timing.
 #include "bench/standard.h"
 
 #include <algorithm>
@@ -10,8 +10,7 @@
 
 #include "bench/inputs.h"
 #include "bench/machine.h"
-#include "bench/together.h"
-#include "io/convert.h"
+#include "bench/standard_rows.h"
 
 namespace heed::bench {
 namespace {
@@ -21,10 +20,9 @@ Status Refuse(const std::string& why) {
 }
 
 Status Supported(const Problem& p) {
-  if (p.op != Op::kForward) return Refuse("is timed forward only");
   if (p.ragged || p.cache.given || p.key_lengths || p.query_offsets || p.prefix > 0 ||
       p.chunk > 0 || p.softcap > 0 || p.alibi != Alibi::kNone || p.bias.given || p.mask.given ||
-      p.block_map.given || p.sinks || p.dropout_p > 0) {
+      p.block_map.given || p.sinks || p.dropout_p > 0 || p.dlse || p.accumulate) {
     return Refuse("here knows scale, alignment, causal and window, and none of the other options");
   }
   constexpr std::int64_t kMost = std::numeric_limits<int>::max();
@@ -43,20 +41,6 @@ const Kernels* BestKernels() {
     }
   }
   return KernelsOf("scalar");
-}
-
-double ValueAt(const void* data, DType dtype, std::int64_t i) {
-  switch (dtype) {
-    case DType::kBF16:
-      return io::ToFloat(static_cast<const io::Bf16*>(data)[i]);
-    case DType::kF16:
-      return io::ToFloat(static_cast<const io::F16*>(data)[i]);
-    case DType::kF64:
-      return static_cast<const double*>(data)[i];
-    case DType::kF32:
-      break;
-  }
-  return static_cast<const float*>(data)[i];
 }
 
 }  // namespace
@@ -82,7 +66,7 @@ Standard::Source Standard::Floats(const void* data, std::int64_t rows, std::int6
       for (std::int64_t h = 0; h < heads; ++h) {
         const std::int64_t from = b * strides.batch + s * strides.row + h * strides.head;
         for (std::int64_t d = 0; d < width; ++d) {
-          *to++ = static_cast<float>(ValueAt(data, problem_.dtype, from + d));
+          *to++ = static_cast<float>(StandardValue(data, problem_.dtype, from + d));
         }
       }
     }
@@ -90,20 +74,23 @@ Standard::Source Standard::Floats(const void* data, std::int64_t rows, std::int6
   return copy;
 }
 
-Result<std::unique_ptr<Standard>> Standard::Make(const Problem& problem, const Buffers& buffers,
-                                                 int threads) {
+Result<std::unique_ptr<Standard>> Standard::Make(const StandardCall& call) {
+  const Problem& problem = call.problem;
   if (Status status = Supported(problem); !status) return status;
-  const Result<const Blas*> blas = Blas::Load(threads);
+  const Result<const Blas*> blas = Blas::Load(call.threads);
   if (!blas) return blas.status();
   auto standard = std::make_unique<Standard>();
   Standard& s = *standard;
   s.problem_ = problem;
-  s.buffers_ = buffers;
+  s.buffers_ = call.buffers;
   s.blas_ = *blas;
   s.kernels_ = BestKernels();
-  s.threads_ = std::max(1, threads);
+  s.threads_ = std::max(1, call.threads);
+  s.with_forward_ = call.with_forward;
   s.row_ = (problem.k_len + kRowFloats - 1) / kRowFloats * kRowFloats;
-  const double need = 4.0 * static_cast<double>(problem.q_len) * static_cast<double>(s.row_);
+  const std::int64_t kept = s.backward() ? problem.batch * problem.q_heads : 1;
+  const double need = 4.0 * static_cast<double>(problem.q_len) * static_cast<double>(s.row_) *
+                      static_cast<double>(kept + (s.backward() ? 1 : 0));
   const auto too_much = [&] {
     return Refuse("would hold " + std::to_string(static_cast<std::int64_t>(need / 1e6)) +
                   " MB of scores, more than this machine has free");
@@ -111,18 +98,32 @@ Result<std::unique_ptr<Standard>> Standard::Make(const Problem& problem, const B
   const auto free = static_cast<double>(AvailableMemory());
   if (free > 0 && need > 0.8 * free) return too_much();
   try {
-    s.q_ = s.Floats(buffers.q, problem.q_len, problem.q_heads, problem.dim, problem.q_strides);
-    s.k_ = s.Floats(buffers.k, problem.k_len, problem.k_heads, problem.dim, problem.k_strides);
-    s.v_ = s.Floats(buffers.v, problem.k_len, problem.k_heads, problem.dim_v, problem.v_strides);
-    s.scores_ = s.Take(problem.q_len * s.row_);
-    s.out_ = s.Take(problem.batch * problem.q_len * problem.q_heads * problem.dim_v);
+    const std::int64_t queries = problem.batch * problem.q_len * problem.q_heads;
+    const std::int64_t keys = problem.batch * problem.k_len * problem.k_heads;
+    s.q_ = s.Floats(call.buffers.q, problem.q_len, problem.q_heads, problem.dim, problem.q_strides);
+    s.k_ = s.Floats(call.buffers.k, problem.k_len, problem.k_heads, problem.dim, problem.k_strides);
+    s.v_ =
+        s.Floats(call.buffers.v, problem.k_len, problem.k_heads, problem.dim_v, problem.v_strides);
+    s.scores_ = s.Take(kept * problem.q_len * s.row_);
+    s.out_ = s.Take(queries * problem.dim_v);
+    if (s.backward()) {
+      s.dout_ = s.Floats(call.buffers.dout, problem.q_len, problem.q_heads, problem.dim_v,
+                         problem.dout_strides);
+      s.dscores_ = s.Take(problem.q_len * s.row_);
+      s.dq_ = s.Take(queries * problem.dim);
+      s.dk_ = s.Take(keys * problem.dim);
+      s.dv_ = s.Take(keys * problem.dim_v);
+      for (std::int64_t b = 0; b < problem.batch; ++b) {
+        for (std::int64_t h = 0; h < problem.q_heads; ++h) s.Forward(b, h);
+      }
+    }
   } catch (const std::bad_alloc&) {
     return too_much();
   }
   return standard;
 }
 
-void Standard::Softmax(std::int64_t first_row, std::int64_t rows) {
+void Standard::Softmax(float* scores, std::int64_t first_row, std::int64_t rows) const {
   const Problem& p = problem_;
   const std::int64_t shift = p.align == Align::kTopLeft  ? 0
                              : p.align == Align::kOffset ? p.query_offset.value_or(0)
@@ -131,69 +132,46 @@ void Standard::Softmax(std::int64_t first_row, std::int64_t rows) {
   for (std::int64_t i = first_row; i < first_row + rows; ++i) {
     const std::int64_t first = p.window_left < 0 ? 0 : i + shift - p.window_left;
     const std::int64_t last = right < 0 ? p.k_len : std::min(p.k_len, i + shift + right + 1);
-    kernels_->softmax(scores_ + i * row_, row_, std::max<std::int64_t>(first, 0), last);
+    kernels_->softmax(scores + i * row_, row_, std::max<std::int64_t>(first, 0), last);
   }
+}
+
+void Standard::Forward(std::int64_t b, std::int64_t h) {
+  const Problem& p = problem_;
+  if (p.q_len == 0 || p.k_len == 0) return;  // out_ starts as zeros
+  const std::int64_t group = p.q_heads / std::max<std::int64_t>(p.k_heads, 1);
+  float* scores = ScoresOf(b, h);
+  blas_->Multiply(
+      {.a = At(q_, b, h),
+       .b = At(k_, b, h / group),
+       .c = scores,
+       .m = p.q_len,
+       .n = p.k_len,
+       .k = p.dim,
+       .lda = q_.strides.row,
+       .ldb = k_.strides.row,
+       .ldc = row_,
+       .transpose_b = true,
+       .alpha = static_cast<float>(p.scale.value_or(1 / std::sqrt(static_cast<double>(p.dim))))});
+  EachRow([&](std::int64_t first, std::int64_t rows) { Softmax(scores, first, rows); });
+  blas_->Multiply({.a = scores,
+                   .b = At(v_, b, h / group),
+                   .c = out_ + (b * p.q_len * p.q_heads + h) * p.dim_v,
+                   .m = p.q_len,
+                   .n = p.dim_v,
+                   .k = p.k_len,
+                   .lda = row_,
+                   .ldb = v_.strides.row,
+                   .ldc = p.q_heads * p.dim_v});
 }
 
 void Standard::Run() {
-  const Problem& p = problem_;
-  const std::int64_t group = p.q_heads / std::max<std::int64_t>(p.k_heads, 1);
-  if (p.q_len == 0 || p.k_len == 0) return;  // out_ starts as zeros
-  // Below this many scores a thread costs more than it saves.
-  const int threads = p.q_len * p.k_len < (1 << 18) ? 1 : threads_;
-  for (std::int64_t b = 0; b < p.batch; ++b) {
-    for (std::int64_t h = 0; h < p.q_heads; ++h) {
-      const auto at = [&](const Source& x, std::int64_t head) {
-        return x.data + b * x.strides.batch + head * x.strides.head;
-      };
-      blas_->Multiply({.a = at(q_, h),
-                       .b = at(k_, h / group),
-                       .c = scores_,
-                       .m = p.q_len,
-                       .n = p.k_len,
-                       .k = p.dim,
-                       .lda = q_.strides.row,
-                       .ldb = k_.strides.row,
-                       .ldc = row_,
-                       .transpose_b = true,
-                       .alpha = static_cast<float>(
-                           p.scale.value_or(1 / std::sqrt(static_cast<double>(p.dim))))});
-      Together(threads, [&](int t) {
-        const std::int64_t from = p.q_len * t / threads, to = p.q_len * (t + 1) / threads;
-        Softmax(from, to - from);
-      });
-      blas_->Multiply({.a = scores_,
-                       .b = at(v_, h / group),
-                       .c = out_ + (b * p.q_len * p.q_heads + h) * p.dim_v,
-                       .m = p.q_len,
-                       .n = p.dim_v,
-                       .k = p.k_len,
-                       .lda = row_,
-                       .ldb = v_.strides.row,
-                       .ldc = p.q_heads * p.dim_v});
+  for (std::int64_t b = 0; b < problem_.batch; ++b) {
+    for (std::int64_t h = 0; h < problem_.q_heads; ++h) {
+      if (!backward() || with_forward_) Forward(b, h);
+      if (backward()) Backward(b, h);
     }
   }
-}
-
-double Standard::MaxAbsDifference() const {
-  const Problem& p = problem_;
-  const DType dtype = p.out_dtype.value_or(p.dtype);
-  const float* out = out_;
-  double worst = 0;
-  for (std::int64_t b = 0; b < p.batch; ++b) {
-    for (std::int64_t i = 0; i < p.q_len; ++i) {
-      for (std::int64_t h = 0; h < p.q_heads; ++h) {
-        const std::int64_t at = b * p.o_strides.batch + i * p.o_strides.row + h * p.o_strides.head;
-        for (std::int64_t d = 0; d < p.dim_v; ++d) {
-          const double difference = std::fabs(ValueAt(buffers_.o, dtype, at + d) - *out++);
-          // Written so that NaN wins and stays.
-          if (!(difference <= worst)) worst = difference;
-          if (std::isnan(worst)) return worst;
-        }
-      }
-    }
-  }
-  return worst;
 }
 
 }  // namespace heed::bench

@@ -1,5 +1,6 @@
 // bench/standard.h: attention the standard way: all scores in memory, a softmax of every row, two
-// matrix products. The baseline, as good as a library of matrix products makes it.
+// matrix products; backward four from the probabilities that the forward kept. The baseline, as good
+// as a library of matrix products makes it.
 #pragma once
 
 #include <cstdint>
@@ -14,24 +15,32 @@
 
 namespace heed::bench {
 
-/// Standard attention over the tensors of one dense forward problem. Generous to it: 16-bit inputs
-/// are converted to f32 before the clock starts, and one head's scores at a time are kept, not all.
+struct StandardCall {
+  Problem problem;  ///< normal (Plan::problem()), forward or backward
+  Buffers buffers;
+  int threads = 1;
+  bool with_forward = false;  ///< of a backward: Run computes the forward, too
+};
+
+/// Standard attention over the tensors of one dense problem. Generous to it: 16-bit inputs are
+/// converted to f32 before the clock starts, and the forward keeps one head's scores at a time, not
+/// all. A backward needs the probabilities of all heads, as they are kept for it.
 class Standard {
  public:
   /// kRefused without OpenBLAS, for options other than scale, alignment, causal and window, and
-  /// where the scores do not fit in memory. `problem` is normal (Plan::problem()).
-  static Result<std::unique_ptr<Standard>> Make(const Problem& problem, const Buffers& buffers,
-                                                int threads);
+  /// where the scores do not fit in memory.
+  static Result<std::unique_ptr<Standard>> Make(const StandardCall& call);
 
   void Run();
 
-  /// Scores, converted inputs and output: what it takes besides the given tensors.
+  /// Scores, converted inputs and results: what it takes besides the given tensors.
   std::int64_t bytes() const { return bytes_; }
   const std::string& core() const { return blas_->core(); }
-  /// (B, Sq, Hq, Dv), f32, contiguous.
+  /// o: (B, Sq, Hq, Dv), f32, contiguous.
   const float* out() const { return out_; }
 
-  /// Largest |o - out| over all entries of the buffers' o; NaN if any entry of either is NaN.
+  /// Largest difference from the buffers' o, or of a backward from their dq, dk and dv; NaN if any
+  /// entry of either is NaN.
   double MaxAbsDifference() const;
 
  private:
@@ -42,17 +51,35 @@ class Standard {
   Source Floats(const void* data, std::int64_t rows, std::int64_t heads, std::int64_t width,
                 const Strides& strides);
   float* Take(std::int64_t floats);
-  void Softmax(std::int64_t first_row, std::int64_t rows);
+  /// work(first, rows) over all queries, on as many threads as are worth it.
+  template <class F>
+  void EachRow(const F& work) const;
+  void Softmax(float* scores, std::int64_t first_row, std::int64_t rows) const;
+  void Forward(std::int64_t b, std::int64_t h);
+  void Backward(std::int64_t b, std::int64_t h);
+  const float* At(const Source& x, std::int64_t b, std::int64_t head) const {
+    return x.data + b * x.strides.batch + head * x.strides.head;
+  }
+  /// Of one head: the backward's are all kept.
+  float* ScoresOf(std::int64_t b, std::int64_t h) const {
+    return scores_ + (backward() ? (b * problem_.q_heads + h) * problem_.q_len * row_ : 0);
+  }
+  bool backward() const { return problem_.op == Op::kBackward; }
 
   Problem problem_;
   Buffers buffers_;
   const Blas* blas_ = nullptr;
   const Kernels* kernels_ = nullptr;
   int threads_ = 1;
-  Source q_, k_, v_;
-  float* scores_ = nullptr;  ///< (Sq, row_)
-  float* out_ = nullptr;     ///< (B, Sq, Hq, Dv)
-  std::int64_t row_ = 0;     ///< floats of a row of scores: Sk, rounded up to whole cache lines
+  bool with_forward_ = false;
+  Source q_, k_, v_, dout_;
+  float* scores_ = nullptr;   ///< (Sq, row_); backward (B, Hq, Sq, row_)
+  float* dscores_ = nullptr;  ///< (Sq, row_)
+  float* out_ = nullptr;      ///< (B, Sq, Hq, Dv)
+  float* dq_ = nullptr;       ///< these three contiguous, too
+  float* dk_ = nullptr;
+  float* dv_ = nullptr;
+  std::int64_t row_ = 0;  ///< floats of a row of scores: Sk, rounded up to whole cache lines
   std::int64_t bytes_ = 0;
   std::vector<io::AlignedBytes> memory_;
 };

@@ -23,6 +23,8 @@ constexpr const char* kExamples =
     "  heed bench --batch 8 --heads 12 --sq 128 --json\n"
     "  heed bench --sq 4096 --mask blocks:64:0.25 --alibi --dropout 0.1\n"
     "  heed bench --lengths 128-2048:16 --causal        a packed batch of 16 sequences\n"
+    "  heed bench --op backward --d 128 --causal --threads 1   gradients; forward+backward for "
+    "both\n"
     "  heed bench --op decode --kv-total-mb 256 --heads 64 --kv-heads 8 --d 128 --dtype bf16\n"
     "  heed bench --op decode --sk 16384 --page-size 16 --layout bhsd --d 128";
 
@@ -34,13 +36,18 @@ struct Options {
 
 Json OrNull(double x, double unit) { return x > 0 ? Number(x / unit) : Json(nullptr); }
 
-Json ReportJson(const bench::Report& report, bool decode) {
+// The name of what is timed, as --op has it.
+const char* Timed(const bench::Request& r) {
+  return r.decode ? "decode" : r.with_forward ? "forward+backward" : Name(r.problem.op);
+}
+
+Json ReportJson(const bench::Report& report, const bench::Request& request) {
   const Problem& p = report.problem;
   const PlanInfo& i = report.info;
   const bench::Needs& needs = report.needs;
   const double stream = report.stream.value_or(0);
   Json j = {
-      {"op", decode ? "decode" : Name(p.op)},
+      {"op", Timed(request)},
       {"dtype", heed::Name(p.dtype)},
       {"batch", p.batch},
       {"sq", p.q_len},
@@ -92,9 +99,9 @@ std::string Terms(const Problem& p) {
 }
 
 std::string Shape(const Problem& p, const Options& o) {
-  std::string text = fmt::format("{} {} · batch {} · {} queries, {} keys · heads {}",
-                                 o.request.decode ? "decode" : Name(p.op), heed::Name(p.dtype),
-                                 p.batch, p.q_len, p.k_len, p.q_heads);
+  std::string text =
+      fmt::format("{} {} · batch {} · {} queries, {} keys · heads {}", Timed(o.request),
+                  heed::Name(p.dtype), p.batch, p.q_len, p.k_len, p.q_heads);
   if (p.k_heads != p.q_heads) text += fmt::format(" over {}", p.k_heads);
   text += p.dim == p.dim_v ? fmt::format(" · d {}", p.dim)
                            : fmt::format(" · d {}, dv {}", p.dim, p.dim_v);
@@ -131,7 +138,9 @@ void PrintText(const bench::Report& report, const Options& options) {
   fmt::print("standard  {} median ({:.2f} times as long), {} of memory; OpenBLAS as {}\n",
              Seconds(s.times.median), s.times.median / t.median,
              Bytes(static_cast<double>(s.bytes)), s.core);
-  fmt::print("          the two outputs differ by {:.1e} at most\n", s.max_abs_difference);
+  fmt::print("          the two {} differ by {:.1e} at most\n",
+             report.problem.op == Op::kBackward ? "sets of gradients" : "outputs",
+             s.max_abs_difference);
 }
 
 int Bench(Options& options) {
@@ -140,10 +149,11 @@ int Bench(Options& options) {
   options.request.problem = options.problem.Over({.q_len = 2048, .dim = 64});
   options.request.patterns = options.problem.patterns();
   options.request.decode = options.problem.decode();
+  options.request.with_forward = options.problem.with_forward();
   const Result<bench::Report> report = bench::Measure(options.request);
   if (!report) return FailProblem(report.status());
   if (options.json) {
-    Print(ReportJson(*report, options.request.decode), -1);
+    Print(ReportJson(*report, options.request), -1);
   } else {
     PrintText(*report, options);
   }
@@ -168,6 +178,15 @@ void AddBench(CLI::App& program, Action* action) {
                     "also time standard attention: OpenBLAS and all scores in memory");
   command->add_flag("--one-shot", options->request.one_shot,
                     "time heed::Forward, which plans on every call, instead of heed::Run");
+  command
+      ->add_option_function<double>(
+          "--usual-peak",
+          [options](const double& gigaflops) { options->request.usual_peak = gigaflops * 1e9; },
+          "the peak that this machine has when it is idle, GFLOP/s: where less than 0.8 of it is "
+          "measured, nothing is reported")
+      ->type_name("X");
+  command->add_flag("--any-peak", options->request.any_peak,
+                    "report even if the peak fell below 0.8 of its best, as beside other work");
   command->add_flag("--json", options->json, "print one JSON object");
   command->callback([action, options] { *action = [options] { return Bench(*options); }; });
 }

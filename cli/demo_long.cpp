@@ -85,8 +85,8 @@ Status Compute(const Problem& problem, const PlanOptions& options, Tally* tally,
   tally->Add(rows->back().error.passed());
   if (!standard) return {};
 
-  const Result<std::unique_ptr<bench::Standard>> made =
-      bench::Standard::Make(plan->problem(), buffers, plan->Info().threads);
+  const Result<std::unique_ptr<bench::Standard>> made = bench::Standard::Make(
+      {.problem = plan->problem(), .buffers = buffers, .threads = plan->Info().threads});
   if (!made) {
     *why_not = made.status().message();
     return {};

@@ -219,6 +219,9 @@ int Explain(Options& options) {
   if (!options.head.empty()) {
     head = ParseIntegers("--svg-head", options.head, 2, "two numbers B,H, both from 0");
   }
+  if (options.problem.with_forward()) {
+    Reject("--op", "forward+backward", "one plan: forward or backward");
+  }
   const Result<Plan> plan = MakePlan(problem, options.plan);
   if (!plan) return ExplainRefusal(plan.status(), options, problem);
   const Result<Explained> e = Look(*plan, options, head[0], head[1]);

@@ -38,6 +38,8 @@ class ProblemOptions {
   const bench::Patterns& patterns() const { return patterns_; }
   /// --op decode: a forward of few queries, for what it reads.
   bool decode() const { return decode_; }
+  /// --op forward+backward: a backward, and the forward before it.
+  bool with_forward() const { return with_forward_; }
 
  private:
   using Edit = std::function<void(Problem*)>;
@@ -73,6 +75,7 @@ class ProblemOptions {
   bool batch_ = false;    ///< --batch was given
   bool align_ = false;    ///< --align was given
   bool decode_ = false;
+  bool with_forward_ = false;
   bool key_lengths_ = false;       ///< lengths are those of --key-lengths, not of --lengths
   std::int64_t page_size_ = 0;     ///< 0: --page-size was not given
   std::int64_t kv_megabytes_ = 0;  ///< 0: --kv-total-mb was not given

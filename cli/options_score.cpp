@@ -156,13 +156,16 @@ void ProblemOptions::AddCache(CLI::App& command, const char* group) {
 
 void ProblemOptions::AddResults(CLI::App& command) {
   Text(command, kResultGroup, "--op", "OP",
-       "forward (default), backward, or decode: a forward of one query unless --sq says more",
+       "forward (default), backward, forward+backward (bench), or decode: a forward of one query "
+       "unless --sq says more",
        [this](Problem* p, const std::string& text) {
-         if (text != "forward" && text != "backward" && text != "decode") {
-           Reject("--op", text, "one of forward, backward, decode");
+         if (text != "forward" && text != "backward" && text != "forward+backward" &&
+             text != "decode") {
+           Reject("--op", text, "one of forward, backward, forward+backward, decode");
          }
          decode_ = text == "decode";
-         p->op = text == "backward" ? Op::kBackward : Op::kForward;
+         with_forward_ = text == "forward+backward";
+         p->op = text == "backward" || with_forward_ ? Op::kBackward : Op::kForward;
        });
   Flag(command, kResultGroup, "--lse", "the logarithm of every row's sum, too",
        [](Problem* p) { p->want_lse = true; });

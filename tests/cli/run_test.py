@@ -119,6 +119,35 @@ class Bench(ProgramTest):
         got = self.json("bench", "--sq", 20, "--d", 8, "--op", "backward", "--backend", "reference", "--seconds", 0)
         self.assertEqual((got["op"], got["fraction_of_peak"]), ("backward", None))
 
+    def test_forward_and_backward_together(self):
+        sizes = ("--sq", 20, "--sk", 30, "--d", 8, "--dv", 12, "--backend", "reference", "--seconds", 0)
+        both = self.json("bench", *sizes, "--op", "forward+backward")
+        self.assertEqual(list(both), BENCH_KEYS)
+        self.assertEqual((both["op"], both["flops"]), ("forward+backward", 600 * (8 * 8 + 6 * 12)))
+        one, other = (self.json("bench", *sizes, "--op", op) for op in ("forward", "backward"))
+        for key in ("flops", "dense_flops"):
+            self.assertEqual(both[key], one[key] + other[key])
+
+    def test_backward_beside_standard_attention(self):
+        for args in (("--causal", "--heads", 4, "--kv-heads", 2), ("--window", "20,5", "--sk", 90), ("--layout", "qkv")):
+            for op in ("backward", "forward+backward"):
+                run = heed("bench", "--sq", 70, "--d", 16, *args, "--op", op, "--backend", "reference", "--standard",
+                           "--seconds", 0, "--json")
+                if "OpenBLAS" in run.stderr:
+                    self.skipTest(run.stderr)
+                with self.subTest(args=args, op=op):
+                    self.assertEqual(run.returncode, 0, run.stderr)
+                    got = json.loads(run.stdout)
+                    self.assertEqual(list(got), BENCH_KEYS + STANDARD_KEYS)
+                    self.assertLess(got["max_abs_difference"], 1e-4)
+                    # All heads' probabilities, and one head's gradient of them.
+                    self.assertGreaterEqual(got["standard_bytes"], 4 * 70 * got["sk"] * (got["hq"] + 1))
+
+    def test_a_peak_far_below_the_usual_one_is_refused(self):
+        call = ("bench", "--sq", 20, "--d", 8, "--threads", 1, "--seconds", 0.01)
+        self.assertIn("this machine usually has", self.fails(REFUSED, *call, "--usual-peak", 1e9))
+        self.assertGreater(self.json(*call, "--usual-peak", 1e9, "--any-peak")["peak_gflops"], 0)
+
     def test_every_option_on_the_reference(self):
         """Flops and bytes are those of what is visible, and made-up arrays are ones that Run takes."""
         for args, pairs in (

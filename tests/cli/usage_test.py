@@ -38,7 +38,7 @@ class Usage(ProgramTest):
                      ("explain", "--lengths", "4x0"), ("explain", "--lengths", "7", "--sq", "7"), ("explain", "--page-size", "0"),
                      ("explain", "--page-size", "4", "--cache", "1,2"), ("explain", "--key-lengths", "9", "--sk", "8"),
                      ("explain", "--kv-total-mb", "8", "--batch", "2"), ("explain", "--v-in-k", "--d", "8", "--dv", "9"),
-                     ("explain", "--svg-head", "0,0"), ("explain", "--svg", "x.svg", "--svg-head", "0"), ("explain", "--op", "sideways"), ("explain", "--layout", "dhsb"),
+                     ("explain", "--svg-head", "0,0"), ("explain", "--svg", "x.svg", "--svg-head", "0"), ("explain", "--op", "sideways"), ("explain", "--op", "forward+backward"), ("explain", "--layout", "dhsb"),
                      ("explain", "--threads", "few"), ("bench", "--seconds", "-1"), ("check",), ("attend",),
                      ("check", "x", "--dtype", "f64"), ("demo", "--tokens", "1"), ("info", "explain")):
             with self.subTest(args=args):
