@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+import run
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -34,6 +36,11 @@ def rows():
             yield (f"{dtype} d{d} window of 256, N=8192",
                    ["--dtype", dtype, "--d", str(d), "--sq", "8192", "--window", "255,0"],
                    {"dtype": dtype, "d": d, "n": 8192, "window": 255}, 50)
+    for dtype, targets in (("f32", (1.4, 1.28)), ("bf16", (1.75, 1.5))):
+        for d, target in zip((64, 128), targets):
+            yield (f"{dtype} d{d} N=2048 causal, forward and backward",
+                   ["--op", "forward+backward", "--dtype", dtype, "--d", str(d), "--sq", "2048", "--causal"],
+                   {"dtype": dtype, "d": d, "n": 2048, "causal": True, "backward": True}, target)
     for dtype in ("f32", "bf16"):
         yield (f"{dtype} decode, 16384 keys, 8 heads share one",
                ["--op", "decode", "--dtype", dtype, "--d", "128", "--sk", "16384", "--heads", "8",
@@ -62,8 +69,15 @@ def worker(case, seconds):
             call = lambda: attend(q, k, v, attn_mask=mask)
         else:
             call = lambda: attend(q, k, v, is_causal=case["causal"])
+    if case.get("backward"):
+        dout = make(1, n)
+        for tensor in (q, k, v):
+            tensor.requires_grad_()
+        forward = call
+        # Gradients alone: nothing is added to what tensors hold.
+        call = lambda: torch.autograd.grad(forward(), (q, k, v), dout)
     times = []
-    with torch.no_grad():
+    with torch.set_grad_enabled(bool(case.get("backward"))):
         call()
         start = time.perf_counter()
         while len(times) < 3 or time.perf_counter() - start < seconds:
@@ -92,12 +106,11 @@ def run_torch(case, seconds, preload):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_heed(heed, arguments, seconds):
-    done = subprocess.run([heed, "bench", "--json", "--threads", "1", "--seconds", str(seconds), *arguments],
-                          capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)}: {done.stderr.strip()}")
-    return json.loads(done.stdout)["seconds_median"]
+def run_heed(bench, arguments):
+    result = bench.run(["--threads", "1", *arguments])
+    if result is None:
+        sys.exit("no comparison: heed's side of it could not be measured")
+    return result["seconds_median"]
 
 
 def markdown(result):
@@ -127,6 +140,7 @@ def main():
     cpu = json.loads(subprocess.check_output([args.heed, "info", "--json"], text=True))["machine"]["cpu"]
     result = {"date": datetime.date.today().isoformat(), "cpu": cpu, "rounds": args.rounds,
               "seconds": args.seconds, "rows": []}
+    bench = run.Bench(args.heed, args.seconds)
     with tempfile.TemporaryDirectory() as folder:
         shim = intel_shim(folder)
         for label, arguments, case, target in rows():
@@ -134,7 +148,7 @@ def main():
                 continue
             sides = {"heed": [], "shipped": [], "best": []}
             for _ in range(args.rounds):
-                sides["heed"].append(run_heed(args.heed, arguments, args.seconds))
+                sides["heed"].append(run_heed(bench, arguments))
                 for name, preload in (("shipped", None), ("best", shim)):
                     answer = run_torch(case, args.seconds, preload)
                     result["torch"] = answer["torch"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the plot of a result: of the forward the share of the peak over N, and memory beside standard attention; of the
+"""Draws the plot of a result: of the forward and the backward the share of the peak over N, and memory beside standard attention; of the
 other groups one bar a row, with its target.
 
 Usage: plot.py RESULT.json PLOT.png. Needs matplotlib."""
@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 COLOURS = {"f32": "#1b6ca8", "bf16": "#c8553d", "f16": "#588157"}
 
 
-def draw_share(axes, points):
+def draw_share(axes, points, group):
     for dtype, colour in COLOURS.items():
         for d, style in ((64, "--"), (128, "-")):
             chosen = [p for p in points if p["dtype"] == dtype and p["d"] == d]
@@ -25,12 +25,12 @@ def draw_share(axes, points):
     axes.set_ylim(0, 100)
     axes.set_xlabel("N (queries = keys)")
     axes.set_ylabel("% of the peak measured beside it")
-    axes.set_title("forward, one head, one thread, full")
+    axes.set_title(f"{group}, one head, one thread, full")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 
 
-def draw_memory(axes, points):
+def draw_memory(axes, points, group):
     n = [p["n"] for p in points]
     axes.plot(n, [p["standard_bytes"] / 1e6 for p in points], "-", color="#777777", marker="o",
               markersize=3, label="standard attention")
@@ -40,7 +40,7 @@ def draw_memory(axes, points):
     axes.set_yscale("log")
     axes.set_xlabel("N (queries = keys)")
     axes.set_ylabel("MB besides inputs and output")
-    axes.set_title("memory, f32, d = 64, one head")
+    axes.set_title(f"memory, f32, d = 64, one head, {group}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
 
@@ -77,8 +77,8 @@ def main():
         result = json.load(f)
     if result["plots"]["share"]:
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
-        draw_share(left, result["plots"]["share"])
-        draw_memory(right, result["plots"]["standard"])
+        draw_share(left, result["plots"]["share"], result["group"])
+        draw_memory(right, result["plots"]["standard"], result["group"])
     elif any(r["kind"] in SHARES for r in result["table"]):
         figure = draw_rows(result)
     else:

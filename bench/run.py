@@ -12,6 +12,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 
 import table
 
@@ -20,21 +21,46 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHONS = (sys.executable, "/usr/bin/python3")
 
 
+# A peak below this share of the largest one measured on this machine is what other work left of it
+# (bench/busy.h): such a call is made again, and what was measured before the larger one was seen is dropped.
+STEADY = 0.8
+PATIENCE = (5, 20, 60)  # seconds between the attempts
+
+
+def kind_of(args):
+    """What a peak depends on: dtype, instruction set, threads."""
+    return tuple(args[args.index(name) + 1] if name in args else "" for name in ("--dtype", "--isa", "--threads"))
+
+
 class Bench:
-    def __init__(self, heed, seconds):
-        self.heed, self.seconds = heed, seconds
+    def __init__(self, heed, seconds, any_peak=False):
+        self.heed, self.seconds, self.any_peak = heed, seconds, any_peak
+        self.usual = {}  # kind -> the largest peak, GFLOP/s
 
     def info(self):
         return json.loads(subprocess.check_output([self.heed, "info", "--json"], text=True))
 
     def run(self, args):
         """The JSON of one call, or None with the reason printed."""
-        command = [self.heed, "bench", "--json", "--seconds", str(self.seconds), *args]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"\n  {' '.join(args)}: {done.stderr.strip()}", file=sys.stderr)
-            return None
-        return json.loads(done.stdout)
+        kind = kind_of(args)
+        for wait in (*PATIENCE, None):
+            more = ["--any-peak"] if self.any_peak else ["--usual-peak", str(self.usual.get(kind, 0))]
+            command = [self.heed, "bench", "--json", "--seconds", str(self.seconds), *more, *args]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if not done.returncode:
+                result = json.loads(done.stdout)
+                self.usual[kind] = max(self.usual.get(kind, 0), result["peak_gflops"] or 0)
+                return result
+            if wait is None or "busy with other work" not in done.stderr:
+                break
+            time.sleep(wait)
+        print(f"\n  {' '.join(args)}: {done.stderr.strip()}", file=sys.stderr)
+        return None
+
+    def steady(self, args, result):
+        """Whether the peak that was measured beside a call is this machine's."""
+        peak = result and result["peak_gflops"]
+        return self.any_peak or not peak or peak >= STEADY * self.usual.get(kind_of(args), 0)
 
 
 def value(row, results):
@@ -78,18 +104,16 @@ def progress(text):
 
 
 def run_table(bench, rows, rounds):
-    values = [[] for _ in rows]
     samples = [[] for _ in rows]
     for r in range(rounds):
         for i, row in enumerate(rows):
             progress(f"round {r + 1} of {rounds}: {i + 1} of {len(rows)}, {row.section}, {row.label}")
-            results = [bench.run(args) for args in row.calls()]
-            samples[i].append(results)
-            if (v := value(row, results)) is not None:
-                values[i].append(v)
+            samples[i].append([bench.run(args) for args in row.calls()])
     progress("")
     out = []
-    for row, vs, ss in zip(rows, values, samples):
+    for row, ss in zip(rows, samples):
+        ss = [results for results in ss if all(map(bench.steady, row.calls(), results))]
+        vs = [v for results in ss if (v := value(row, results)) is not None]
         measured = statistics.median(vs) if vs else None
         out.append({"section": row.section, "label": row.label, "kind": row.kind, "target": row.target,
                     "measured": measured, "meets": meets(row, measured), "rounds": vs,
@@ -100,13 +124,13 @@ def run_table(bench, rows, rounds):
 
 def run_plots(bench, group):
     share, memory = [], []
-    if group != "forward":
+    if group not in table.PLOTTED:
         return {"share": share, "standard": memory}
-    for dtype, d, n, args in table.sweep():
+    for dtype, d, n, args in table.sweep(group):
         progress(f"plot: {dtype} d={d} N={n}")
         if (r := bench.run(args)) is not None:
             share.append({"dtype": dtype, "d": d, "n": n, "fraction_of_peak": r["fraction_of_peak"]})
-    for n, args in table.standard():
+    for n, args in table.standard(group):
         progress(f"plot: standard attention N={n}")
         if (r := bench.run(args)) is not None:
             memory.append({"n": n, "workspace_bytes": r["workspace_bytes"], "seconds": r["seconds_median"],
@@ -167,8 +191,8 @@ def markdown(result, plot):
             lines.append("")
     if result["plots"]["standard"]:
         lines += ["## Beside standard attention", "",
-                  "f32, d = 64, one head, one thread: OpenBLAS for the products, a vectorised exp, all scores in "
-                  "memory.", "", "| N | heed | standard | times as long | workspace | its memory | differ by |",
+                  f"f32, d = 64, one head, one thread, {result['group']}: OpenBLAS for the products, a vectorised exp, "
+                  "all scores in memory.", "", "| N | heed | standard | times as long | workspace | its memory | differ by |",
                   "|---|---|---|---|---|---|---|"]
         for r in result["plots"]["standard"]:
             lines.append(f"| {r['n']} | {r['seconds'] * 1e3:.2f} ms | {r['standard_seconds'] * 1e3:.2f} ms | "
@@ -226,11 +250,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="over the whole table (default %(default)s)")
     parser.add_argument("--group", choices=table.GROUPS, help="one group of rows (default all, each its own result)")
     parser.add_argument("--only", default="", help="rows whose section or label matches this expression")
+    parser.add_argument("--any-peak", action="store_true", help="measure on a busy machine, too")
     parser.add_argument("--no-plots", action="store_true", help="only the table")
     parser.add_argument("--out", default=os.path.join(HERE, "results"), help="folder (default %(default)s)")
     args = parser.parse_args()
 
-    bench = Bench(args.heed, args.seconds)
+    bench = Bench(args.heed, args.seconds, args.any_peak)
     info = bench.info()
     usable = {isa["name"] for b in info["backends"] for isa in b["isas"] if isa["usable"]}
     found = False

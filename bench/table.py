@@ -237,7 +237,85 @@ def decode_rows():
         yield Row(section, f"{dtype}, two threads against one", two, 1.0, "speedup", one)
 
 
-GROUPS = {"forward": forward_rows, "options": options_rows, "decode": decode_rows}
+# --------------------------------------------------------------------------- backward
+
+BACKWARD = ("--op", "backward")
+# Shares of the peak, in the order of SHAPES, in percent: N, options, targets.
+BACKWARD_PLAIN = (
+    (1024, (), (90, 91, 85, 87)), (1024, ("--causal",), (87, 87, 82, 84)),
+    (2048, (), (90, 91, 85, 87)), (2048, ("--causal",), (87, 87, 82, 84)),
+    (8192, (), (88, 88, 83, 86)), (512, ("--causal",), (85, 84, 75, 79)),
+)
+BIAS = ("--bias", "1,1,S,S")
+BACKWARD_OPTIONS = (
+    ("softcap", ("--softcap", "30"), "share", (82, 86, 73, 80)),
+    ("ALiBi", ("--alibi",), "share", (82, 86, 76, 81)),
+    ("bias, one row for all", ("--bias", "1,1,1,S"), "share", (82, 86, 76, 81)),
+    ("bias, one row for all, with its gradient", ("--bias", "1,1,1,S", "--dbias"), "share", (82, 86, 76, 81)),
+    ("bias, one column for all, with its gradient", ("--bias", "1,1,S,1", "--dbias"), "share", (82, 86, 76, 81)),
+    ("bias S × S", BIAS, "share", (80, 84, 68, 79)),
+    ("bias S × S, with its gradient", (*BIAS, "--dbias"), "share", (75, 80, 60, 73)),
+    ("dropout 0.1", ("--dropout", "0.1"), "share", (81, 85, 71, 78)),
+    ("mask, random 70 %, of all pairs", RANDOM, "dense", (82, 86, 73, 79)),
+    ("mask, 64-blocks, a quarter visible", ("--mask", "blocks:64:0.25"), "share", (69, 73, 60, 63)),
+    ("softcap, ALiBi, bias with its gradient, random mask, dropout, of all pairs",
+     ("--softcap", "30", "--alibi", *BIAS, "--dbias", *RANDOM, "--dropout", "0.1"), "dense", (59, 70, 42, 57)),
+)
+BACKWARD_WINDOWS = (("255,0", (78, 71, 71, 67)), ("1023,0", (86, 83, 81, 81)))
+
+
+def backward(n, d, dtype, *more, threads=1):
+    return call(n, d, dtype, *BACKWARD, *more, threads=threads)
+
+
+def backward_plain_rows():
+    section = "Backward, one head, one thread"
+    for n, more, targets in BACKWARD_PLAIN:
+        kind = "causal" if more else "full"
+        for (dtype, d), target in zip(SHAPES, targets):
+            yield Row(section, f"{dtype} d={d} N={n} {kind}", backward(n, d, dtype, *more), target / 100)
+            if dtype == "f32" and n == 2048:
+                yield Row(section, f"f16 d={d} N={n} {kind}, of the f32 peak", backward(n, d, "f16", *more), target / 100)
+        if n == 2048:
+            for (dtype, d), target in zip(SHAPES, targets):
+                yield Row("Backward, 8 heads over 2, one thread", f"{dtype} d={d} N={n} {kind}",
+                          backward(n, d, dtype, "--heads", "8", "--kv-heads", "2", *more), target / 100)
+
+
+def backward_option_rows():
+    for label, options, kind, targets in BACKWARD_OPTIONS:
+        for (dtype, d), target in zip(SHAPES, targets):
+            yield Row("Backward with options, one head, one thread, N = 2048 full", f"{label}: {dtype} d={d}",
+                      backward(2048, d, dtype, *options), target / 100, kind)
+    for window, targets in BACKWARD_WINDOWS:
+        for (dtype, d), target in zip(SHAPES, targets):
+            yield Row("Backward with windows, one head, one thread, N = 8192", f"window {window}: {dtype} d={d}",
+                      backward(8192, d, dtype, "--window", window), target / 100)
+
+
+def backward_other_rows():
+    for dtype in ("f32", "bf16"):
+        for heads in (1, 16):
+            for causal in (False, True):
+                more = [*["--causal"] * causal, "--heads", str(heads)]
+                yield Row("Backward, two threads against one",
+                          f"{dtype} d=64 N=2048 {heads} head{'s' * (heads > 1)} {'causal' if causal else 'full'}",
+                          backward(2048, 64, dtype, *more, threads=2), 1.85, "speedup", backward(2048, 64, dtype, *more))
+    for dtype in ("f32", "bf16"):
+        # As many pairs as in ragged_rows.
+        yield Row("Backward of ragged batches",
+                  f"16 sequences of 128 to 2048, causal, against as many pairs dense: {dtype} d=64",
+                  ragged("128-2048:16", 64, dtype, *BACKWARD, "--causal"), 0.93, "relative",
+                  backward(1238, 64, dtype, "--batch", "16", "--causal"))
+
+
+def backward_rows():
+    yield from sorted(backward_plain_rows(), key=lambda row: row.section, reverse=True)
+    yield from backward_option_rows()
+    yield from backward_other_rows()
+
+
+GROUPS = {"forward": forward_rows, "options": options_rows, "decode": decode_rows, "backward": backward_rows}
 
 
 def rows():
@@ -249,15 +327,21 @@ SWEEP_N = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 STANDARD_N = (512, 1024, 2048, 4096, 8192, 16384)
 
 
-def sweep():
+PLOTTED = ("forward", "backward")  # groups with curves over N
+LONGEST = {"forward": 16384, "backward": 8192}
+
+
+def sweep(op="forward"):
     """(dtype, d, N, call) of the plot: share of the peak over N."""
     for dtype in MAIN:
         for d in (64, 128):
             for n in SWEEP_N:
-                yield dtype, d, n, call(n, d, dtype)
+                if n <= LONGEST[op]:
+                    yield dtype, d, n, call(n, d, dtype, "--op", op)
 
 
-def standard():
+def standard(op="forward"):
     """(N, call) of the plot: time and memory beside standard attention."""
     for n in STANDARD_N:
-        yield n, call(n, 64, "f32", "--standard")
+        if n <= LONGEST[op]:
+            yield n, call(n, 64, "f32", "--op", op, "--standard")
