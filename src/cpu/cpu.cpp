@@ -5,6 +5,8 @@
 #include <string>
 
 #include "backend.h"
+#include "cpu/backward_call.h"
+#include "cpu/cpu_backward.h"
 #include "cpu/cpu_call.h"
 #include "cpu/kernels.h"
 #include "cpu/machine.h"
@@ -19,21 +21,22 @@ namespace {
 struct Isa {
   const char* name;
   const Kernels* kernels;
+  const BackwardKernels* backward;
 };
 constexpr Isa kIsas[] = {
 #if defined(HEED_HAVE_AVX512BF16)
-    {"avx512bf16", &avx512bf16::kKernels},
+    {"avx512bf16", &avx512bf16::kKernels, &avx512bf16::kBackwardKernels},
 #endif
 #if defined(HEED_HAVE_AVX512)
-    {"avx512", &avx512::kKernels},
+    {"avx512", &avx512::kKernels, &avx512::kBackwardKernels},
 #endif
 #if defined(HEED_HAVE_AVX2)
-    {"avx2", &avx2::kKernels},
+    {"avx2", &avx2::kKernels, &avx2::kBackwardKernels},
 #endif
 #if defined(HEED_HAVE_NEON)
-    {"neon", &neon::kKernels},
+    {"neon", &neon::kKernels, &neon::kBackwardKernels},
 #endif
-    {"scalar", &scalar::kKernels},
+    {"scalar", &scalar::kKernels, &scalar::kBackwardKernels},
 };
 constexpr int kIsaCount = static_cast<int>(sizeof kIsas / sizeof *kIsas);
 
@@ -68,7 +71,6 @@ const char* WhyNot(const Problem& p) {
     const char* reason;
   };
   const Row rows[] = {
-      {p.op == Op::kBackward, "it computes no gradients yet"},
       {p.dtype == DType::kF64, "dtype is f64; it computes in f32 from f32, bf16 or f16"},
       {p.q_len > INT32_MAX || p.k_len > INT32_MAX,
        "q_len and k_len of one sequence end at 2147483647 here"},
@@ -83,7 +85,9 @@ double EstimateSeconds(const Problem& p) {
   const double half = p.window_right == 0 && p.q_len > 1 ? 0.5 : 1;
   const double rows = static_cast<double>(p.ragged ? p.total_q : p.batch * p.q_len);
   return half * rows * static_cast<double>(p.q_heads) * static_cast<double>(p.k_len) *
-         static_cast<double>(2 * (p.dim + p.dim_v)) / 100e9;
+         static_cast<double>(p.op == Op::kBackward ? 6 * p.dim + 4 * p.dim_v
+                                                   : 2 * (p.dim + p.dim_v)) /
+         100e9;
 }
 constexpr double kAlone = 5e-6;  // below, a second thread costs more than it takes over
 constexpr double kWake = 40e-6;  // below, one that is asleep would come too late
@@ -118,16 +122,14 @@ class Cpu final : public Backend {
     Tuning t;
     t.isa = FindIsa(options.isa, &unused);
     const Kernels& kernels = *kIsas[t.isa].kernels;
-    const ForwardCall call = CallOf(p, kernels);
     t.tile_rows = kernels.tile_rows;
     t.tile_keys = kernels.tile_keys;
+    if (p.op == Op::kBackward) return TuneBackward(p, options, t);
+    const ForwardCall call = CallOf(p, kernels);
     t.block_rows = static_cast<std::int64_t>(call.blocks.tiles) * kernels.tile_rows;
     t.block_keys = call.blocks.keys;
     t.items = p.ragged ? call.ragged.items() : call.items();
-    const int most = options.threads > 0           ? options.threads
-                     : EstimateSeconds(p) < kAlone ? 1
-                                                   : AvailableThreads();
-    t.threads = static_cast<int>(Clamp(most, 1, Max(1, t.items)));
+    t.threads = ThreadsFor(p, options, t.items);
     t.workspace_bytes = t.threads * PerThread(call, kernels) + PartialBytes(call) + kAlign - 1;
     return t;
   }
@@ -135,11 +137,10 @@ class Cpu final : public Backend {
   void Describe(const Problem& p, const Tuning& t, PlanInfo* info) const override {
     const Kernels& kernels = *kIsas[t.isa].kernels;
     info->isa = kernels.isa;
+    if (p.op == Op::kBackward) return DescribeBackward(p, t, info);
     const ForwardCall call = CallOf(p, kernels);
-    info->kernel = std::string(call.split.few ? "decode · " : "forward · ") + Name(p.dtype) +
-                   (p.dtype == DType::kBF16 && kernels.native_bf16 ? " pairs · dot"
-                    : p.dtype == DType::kF32                       ? " · fma"
-                                                                   : " widened to f32 · fma");
+    info->kernel =
+        std::string(call.split.few ? "decode · " : "forward · ") + Arithmetic(p, kernels);
     if (call.packed) info->kernel += " · heads of a group together";
     if (call.split.pieces > 1)
       info->kernel += " · keys in up to " + std::to_string(call.split.pieces) + " pieces";
@@ -154,6 +155,12 @@ class Cpu final : public Backend {
   Status Run(const Problem& p, const Tuning& t, const Buffers& b) const override {
     const Kernels& kernels = *kIsas[t.isa].kernels;
     const char* ran = kernels.isa;
+    if (p.op == Op::kBackward) {
+      RunBackward(p, b, kernels, *kIsas[t.isa].backward, t.threads, EstimateSeconds(p) >= kWake,
+                  &ran);
+      if (t.items > 0) last_isa = ran;
+      return {};
+    }
     ForwardCall call = CallOf(p, kernels);
     SetPointers(p, b, &call);
     call.ran = &ran;
@@ -193,6 +200,58 @@ class Cpu final : public Backend {
 
  private:
   static constexpr std::int64_t kAlign = 64;
+
+  static int ThreadsFor(const Problem& p, const PlanOptions& options, std::int64_t items) {
+    const int most = options.threads > 0           ? options.threads
+                     : EstimateSeconds(p) < kAlone ? 1
+                                                   : AvailableThreads();
+    return static_cast<int>(Clamp(most, 1, Max(1, items)));
+  }
+
+  static std::string Arithmetic(const Problem& p, const Kernels& kernels) {
+    return std::string(Name(p.dtype)) + (p.dtype == DType::kBF16 && kernels.native_bf16
+                                             ? " pairs · dot"
+                                         : p.dtype == DType::kF32 ? " · fma"
+                                                                  : " widened to f32 · fma");
+  }
+
+  static Tuning TuneBackward(const Problem& p, const PlanOptions& options, Tuning t) {
+    const Kernels& kernels = *kIsas[t.isa].kernels;
+    const BackwardKernels& backward = *kIsas[t.isa].backward;
+    t.items = SizeOfBackward(p, kernels, backward, 1).items;
+    t.threads = ThreadsFor(p, options, t.items);
+    const BackwardSize size = SizeOfBackward(p, kernels, backward, t.threads);
+    t.block_rows = size.block_rows;
+    t.block_keys = size.block_keys;
+    t.workspace_bytes = size.workspace_bytes;
+    return t;
+  }
+
+  static void DescribeBackward(const Problem& p, const Tuning& t, PlanInfo* info) {
+    info->kernel = "backward · " + Arithmetic(p, *kIsas[t.isa].kernels);
+    info->workspace_formula = BackwardFormula();
+    info->bytes_moved = BackwardBytes(p, t);
+  }
+
+  // Every block of keys reads the queries that see it (q, dout) and reads and writes their dq; k, v,
+  // o, dk, dv and the final dq move once.
+  static double BackwardBytes(const Problem& p, const Tuning& t) {
+    const Visibility v = LongestOf(p);
+    const double in = static_cast<double>(SizeOf(p.dtype)),
+                 out = static_cast<double>(p.f32_grads ? 4 : SizeOf(p.dtype));
+    const double d = static_cast<double>(p.dim), dv = static_cast<double>(p.dim_v);
+    double queries = 0;
+    for (std::int64_t k0 = 0; k0 < p.k_len; k0 += Max(1, t.block_keys)) {
+      const std::int64_t last = Min(k0 + t.block_keys, p.k_len) - 1;
+      queries += static_cast<double>(
+          k0 < v.prefix ? v.sq : Interval{QueriesOf(v, k0).first, QueriesOf(v, last).last}.size());
+    }
+    const double heads = static_cast<double>(p.batch * p.q_heads);
+    const double rows = static_cast<double>((p.ragged ? p.total_q : p.batch * p.q_len) * p.q_heads);
+    const double keys = static_cast<double>((p.ragged ? p.total_k : p.batch * p.k_len) * p.k_heads);
+    return heads * queries * ((d + dv) * in + 8 * d) + rows * (2 * dv * in + d * out + 8) +
+           keys * (d + dv) * (in + out);
+  }
 
   static std::int64_t PartialBytes(const ForwardCall& call) {
     return call.split.pieces > 0 ? call.items() * call.split.floats() * std::int64_t{sizeof(float)}

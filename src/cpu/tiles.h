@@ -77,10 +77,11 @@ struct Run {
   int first, units;
 };
 
-// Lanes along d: out[r][:] = (from[r][:] + sum over the units u of all runs of pt[u][r] * x[u][:]) *
+// Lanes along d: out[r][:] = (from[r][:] + sum over the units u of all runs of pt(u, r) * x[u][:]) *
 // factor[r].
 //
-//   pt      [units][kRows]  probabilities, transposed
+//   pt      pt(u, r) = pt[u * kUnitStep + r * kRowStep]: in the forward [units][kRows], the
+//           probabilities transposed
 //   x       [units][..]     rows x_step units apart
 //   from    null: start at zero
 //   factor  null: 1; a factor of 0 writes 0, whatever the sum holds
@@ -100,7 +101,7 @@ struct AccumulateArgs {
   int rows;
 };
 // Returns whether every sum is finite; only with a factor, that is, when they are complete.
-template <class X, int kCols>
+template <class X, int kCols, int kUnitStep = kRows, int kRowStep = 1>
 HEED_NOINLINE bool AccumulateTile(const AccumulateArgs& a) {
   constexpr int kCount = AccumulateRows(kCols);
   using U = typename X::U;
@@ -113,7 +114,7 @@ HEED_NOINLINE bool AccumulateTile(const AccumulateArgs& a) {
         acc[r][v] = Zero();
   }
   for (const Run *run = a.runs, *end = run + a.count; run != end; run++) {
-    const U* pt = static_cast<const U*>(a.pt) + static_cast<std::int64_t>(run->first) * kRows;
+    const U* pt = static_cast<const U*>(a.pt) + static_cast<std::int64_t>(run->first) * kUnitStep;
     const U* x = static_cast<const U*>(a.x) + run->first * a.x_step;
     HEED_UNROLL_2
     for (int u = 0; u < run->units; u++) {
@@ -121,10 +122,10 @@ HEED_NOINLINE bool AccumulateTile(const AccumulateArgs& a) {
       HEED_UNROLL for (int v = 0; v < kCols; v++) xs[v] = X::Ld(x + v * W);
       x += a.x_step;
       HEED_UNROLL for (int r = 0; r < kCount; r++) {
-        const auto b = X::Broadcast(pt + r);
+        const auto b = X::Broadcast(pt + r * kRowStep);
         HEED_UNROLL for (int v = 0; v < kCols; v++) acc[r][v] = X::Mac(b, xs[v], acc[r][v]);
       }
-      pt += kRows;
+      pt += kUnitStep;
     }
   }
   V odd[kCols];  // become NaN

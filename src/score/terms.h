@@ -62,6 +62,8 @@ struct Terms {
 
   // Whether there is more to a score than its scale.
   HEED_LANE_FN constexpr bool any() const { return softcap > 0 || alibi || bias; }
+  // Whether a score is no linear function of q.k, so that the gradient needs CapRate.
+  HEED_LANE_FN constexpr bool bends() const { return softcap > 0; }
   // Whether a term reads At::distance.
   HEED_LANE_FN constexpr bool positional() const { return alibi; }
 
@@ -111,7 +113,7 @@ HEED_LANE_FN typename L::Real Inner(const Terms<typename L::Scalar>& t, typename
 
 template <class L>
 HEED_LANE_FN typename L::Real Cap(const Terms<typename L::Scalar>& t, typename L::Real x) {
-  return t.softcap > 0 ? L::Mul(L::Const(t.softcap), L::Tanh(x)) : x;
+  return t.bends() ? L::Mul(L::Const(t.softcap), L::Tanh(x)) : x;
 }
 
 template <class L>
@@ -132,8 +134,7 @@ HEED_LANE_FN typename L::Real Modify(const Terms<typename L::Scalar>& t, typenam
 // ---------------------------------------------------------------- gradient
 
 // d(capped score) / d(scale * q.k), from what Cap returned: so the gradient needs no second tanh,
-// and never meets a score that a bias or a mask made infinite. Only with a softcap; without one it
-// is 1.
+// and never meets a score that a bias or a mask made infinite. Only where t.bends(); else it is 1.
 template <class L>
 HEED_LANE_FN typename L::Real CapRate(const Terms<typename L::Scalar>& t, typename L::Real capped) {
   const typename L::Real y = L::Mul(capped, L::Const(t.inv_softcap));
@@ -145,7 +146,7 @@ HEED_LANE_FN typename L::Real CapRate(const Terms<typename L::Scalar>& t, typena
 template <class L>
 HEED_LANE_FN typename L::Real Pull(const Terms<typename L::Scalar>& t, typename L::Real ds,
                                    typename L::Real qk) {
-  if (t.softcap > 0) ds = L::Mul(ds, CapRate<L>(t, Cap<L>(t, Inner<L>(t, qk))));
+  if (t.bends()) ds = L::Mul(ds, CapRate<L>(t, Cap<L>(t, Inner<L>(t, qk))));
   return L::Mul(ds, L::Const(t.scale));
 }
 

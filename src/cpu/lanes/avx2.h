@@ -31,6 +31,13 @@ HEED_INLINE void Store(float* p, V x) { _mm256_storeu_ps(p, x); }
 HEED_INLINE __m256i First(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
+HEED_INLINE void Stream(float* p, V x) {
+  if (reinterpret_cast<std::uintptr_t>(p) % 32 == 0)
+    _mm256_stream_ps(p, x);
+  else
+    _mm256_storeu_ps(p, x);
+}
+HEED_INLINE void EndStreams() { _mm_sfence(); }
 HEED_INLINE V LoadN(const float* p, int n) { return _mm256_maskload_ps(p, First(n)); }
 HEED_INLINE void StoreN(float* p, V x, int n) { _mm256_maskstore_ps(p, First(n), x); }
 

@@ -31,6 +31,13 @@ HEED_INLINE V Load(const float* p) { return _mm512_loadu_ps(p); }
 HEED_INLINE V Splat(const float* p) { return Set(*p); }
 HEED_INLINE void Store(float* p, V x) { _mm512_storeu_ps(p, x); }
 HEED_INLINE M First(int n) { return static_cast<M>((1u << n) - 1); }
+HEED_INLINE void Stream(float* p, V x) {
+  if (reinterpret_cast<std::uintptr_t>(p) % 64 == 0)
+    _mm512_stream_ps(p, x);
+  else
+    _mm512_storeu_ps(p, x);
+}
+HEED_INLINE void EndStreams() { _mm_sfence(); }
 HEED_INLINE V LoadN(const float* p, int n) { return _mm512_maskz_loadu_ps(First(n), p); }
 HEED_INLINE void StoreN(float* p, V x, int n) { _mm512_mask_storeu_ps(p, First(n), x); }
 

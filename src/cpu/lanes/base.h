@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #define HEED_INLINE inline __attribute__((always_inline))
-#define HEED_NOINLINE __attribute__((noinline))
+#define HEED_NOINLINE inline __attribute__((noinline))
 #define HEED_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #if defined(__clang__)
 #define HEED_UNROLL _Pragma("clang loop unroll(full)")
@@ -33,6 +33,9 @@
 //   Zero, Set(x)              one float to every lane
 //   Splat(p)                  Set(*p): the load that the tile products broadcast from
 //   Load(p), Store(p, x)      no alignment asked for (aligned accesses are not faster on any set)
+//   Stream(p, x), EndStreams()
+//                             Store past the caches, where p is aligned to a vector; what is stored so
+//                             is seen by other threads after EndStreams
 //   LoadN(p, n), StoreN(p, x, n)
 //                             the first n lanes, 0 <= n <= W; the others are 0, or not written
 //   LoadBf16(p), LoadF16(p), LoadBf16N(p, n), LoadF16N(p, n)

@@ -27,6 +27,8 @@ HEED_INLINE V Set(float x) { return vdupq_n_f32(x); }
 HEED_INLINE V Load(const float* p) { return vld1q_f32(p); }
 HEED_INLINE V Splat(const float* p) { return Set(*p); }
 HEED_INLINE void Store(float* p, V x) { vst1q_f32(p, x); }
+HEED_INLINE void Stream(float* p, V x) { Store(p, x); }
+HEED_INLINE void EndStreams() {}
 HEED_INLINE V LoadN(const float* p, int n) {
   float t[W] = {};
   for (int i = 0; i < n; i++) t[i] = p[i];

@@ -26,6 +26,8 @@ HEED_INLINE V Set(float x) { return x; }
 HEED_INLINE V Load(const float* p) { return *p; }
 HEED_INLINE V Splat(const float* p) { return Set(*p); }
 HEED_INLINE void Store(float* p, V x) { *p = x; }
+HEED_INLINE void Stream(float* p, V x) { Store(p, x); }
+HEED_INLINE void EndStreams() {}
 HEED_INLINE V LoadN(const float* p, int n) { return n > 0 ? *p : 0; }
 HEED_INLINE void StoreN(float* p, V x, int n) {
   if (n > 0) *p = x;

@@ -1,0 +1,258 @@
+// backward_block.h: one block of keys and one tile of queries made ready for the backward's tiles:
+// packed, and who sees whom. Not here: the walk (backward.h), tiles (gradient_tile.h).
+#pragma once
+
+#include "cpu/gradient_work.h"
+#include "cpu/keys.h"
+#include "cpu/rotary.h"
+
+namespace heed::cpu::HEED_ISA {
+
+template <class F>
+class BackwardBlock {
+ protected:
+  using E = typename F::E;
+  using X = typename F::X;
+  using U = typename X::U;
+  static constexpr int kPair = X::kPair;
+
+ public:
+  BackwardBlock(const BackwardCall& call, void* workspace) : c_(call), in_(call.in) {
+    w_.Carve(workspace, call);
+    w_.bias->step = 0;
+    // Scores become powers of two here: floats while Q is packed, pairs behind their product; with
+    // terms behind the last of them.
+    const Exp2Factors<float> factors = FoldExp2(in_.terms);
+    q_factor_ = X::kDot ? 1.f : factors.inner;
+    s_factor_ = X::kDot ? factors.inner : 1.f;
+    outer_ = factors.outer;
+    packs_k_ = PacksK<F>(in_.dim, false);
+    packs_v_ = PacksK<F>(in_.dim_v, false);
+    wide_ = PacksV<F>(in_.dim, false);
+    wide_v_ = PacksV<F>(in_.dim_v, false);
+  }
+
+ protected:
+  void BeginUnit(std::int64_t unit) {
+    b_ = unit / c_.k_heads;
+    kv_head_ = unit % c_.k_heads;
+    entry_ = EntryOf(in_, b_);
+    keys_ = KeyRows<E>::Of(in_, entry_, kv_head_);
+  }
+
+  // Keys and values of a block to where the products read them.
+  void PackKeys(std::int64_t k0, int keys) {
+    const E* rows[kMaxKeys];
+    if (packs_k_ || wide_) {
+      for (int r = 0; r < keys; r++) rows[r] = keys_.K(k0 + r);
+      if (packs_k_) PackK<F>(rows, keys, in_.dim, w_.k);
+      if (wide_) PackV<F>(rows, keys, in_.dim, w_.kd);
+    }
+    if (packs_v_) {
+      for (int r = 0; r < keys; r++) rows[r] = keys_.V(k0 + r);
+      PackK<F>(rows, keys, in_.dim_v, w_.v);
+    }
+  }
+
+  // Which queries tile t has, and what each sees.
+  void BeginTile(int t, const Item& item) {
+    BeginRows(in_, entry_, item, &w_.rows[t], &w_.facts[t]);
+    if (in_.terms.any() || in_.drops || in_.mask.data || in_.block_map.data ||
+        c_.dbias.kind != BiasGradient::Kind::kNone)
+      FillFacts(in_, b_, &w_.facts[t]);
+  }
+
+  void FindLive(int t, std::int64_t k0, int keys) {
+    Live& live = w_.live[t];
+    FindLiveByInterval(w_.rows[t], entry_.sees, k0, keys, &live);
+    if (live.live && (in_.mask.data || in_.block_map.data))
+      FindLiveByMask(in_, w_.rows[t], w_.facts[t], k0, keys, &live);
+  }
+
+  // Q alone: for the scores.
+  void PackScoreQueries(int t, const Item& item) {
+    const E* rows[kRows];
+    for (int r = 0; r < kRows; r++)
+      rows[r] =
+          static_cast<const E*>(in_.q) +
+          QueryAt(in_.q_steps, entry_, item.h, heed::Min(item.rows.first + r, item.rows.last - 1));
+    PackQ<F>(rows, w_.rows[t].vectors, in_.dim, q_factor_,
+             w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows);
+    if (wide_)
+      PackV<F>(rows, w_.rows[t].rows, in_.dim,
+               w_.q + static_cast<std::int64_t>(t) * (kRows / kPair) * w_.wide_step);
+  }
+  void PackQueries(int t, const Item& item) {
+    PackScoreQueries(t, item);
+    const E* rows[kRows];
+    for (int r = 0; r < kRows; r++)
+      rows[r] = static_cast<const E*>(c_.dout) +
+                QueryAt(c_.dout_steps, entry_, item.h,
+                        heed::Min(item.rows.first + r, item.rows.last - 1));
+    PackQ<F>(rows, w_.rows[t].vectors, in_.dim_v, 1.f,
+             w_.dout_t + static_cast<std::int64_t>(t) * w_.units_v * kRows);
+    if (wide_v_)
+      PackV<F>(rows, w_.rows[t].rows, in_.dim_v,
+               w_.dout + static_cast<std::int64_t>(t) * (kRows / kPair) * w_.wide_v_step);
+  }
+
+  // What all columns of tile t and the block have in common. facts: where the wave's arrays hold the
+  // tile's queries.
+  ScoreArgs<X> ScoreArgsOf(int t, std::int64_t k0, int keys) {
+    const RowState& rows = w_.rows[t];
+    RowFacts& facts = w_.facts[t];
+    float *const first = w_.first + t * kRows, *const last = w_.last + t * kRows;
+    for (int r = 0; r < kRows; r++) {
+      first[r] = static_cast<float>(Clamp(rows.first[r] - k0, 0, keys));
+      last[r] = static_cast<float>(Clamp(rows.last[r] - k0, 0, keys));
+    }
+    if (in_.terms.positional())
+      for (int r = 0; r < kRows; r++)
+        facts.position[r] = static_cast<float>(facts.query[r] + entry_.sees.shift - k0);
+    w_.bias->at = -1;
+    ScoreArgs<X> a = {};
+    a.units = w_.units;
+    a.qt = w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows;
+    a.pt = w_.p;  // where the forward's tile is asked for the row sums
+    a.factor = s_factor_;
+    a.scores = w_.scores;
+    a.live = &w_.live[t];
+    a.first = first;
+    a.last = last;
+    a.call = &in_;
+    a.outer = outer_;
+    a.facts = &facts;
+    a.bias = w_.bias->values[0];
+    a.bias_step = 0;
+    a.keep = w_.keep;
+    return a;
+  }
+  GradientArgs<X> ArgsOf(int t, std::int64_t k0, int keys, std::int64_t facts) {
+    GradientArgs<X> a;
+    a.s = ScoreArgsOf(t, k0, keys);
+    a.units_v = w_.units_v;
+    a.dout = w_.dout_t + static_cast<std::int64_t>(t) * w_.units_v * kRows;
+    a.shift = c_.shift + facts;
+    a.delta = c_.delta + facts;
+    a.weight = nullptr;
+    for (int lane = 0; lane < kRows; lane += W)
+      if (!AllEqual(Load(c_.weight + facts + lane), Set(1.f))) a.weight = c_.weight + facts;
+    a.dp = w_.dp;
+    a.rate = w_.rate;
+    a.p = w_.p + t * kRows / kPair;
+    a.ds = w_.ds + t * kRows / kPair;
+    a.zs = w_.zs + t * kRows;
+    a.kind = c_.dbias.kind;
+    a.bias = w_.dbias;
+    a.drops = in_.drops;
+    a.general = in_.terms.any() || in_.drops || a.weight || a.kind != BiasGradient::Kind::kNone;
+    return a;
+  }
+  static bool AllEqual(V a, V b) { return AllLe(a, b) && AllLe(b, a); }
+
+  // Keys [key, key + kKeys) for tile t. Returns the number of vectors from a->at on that somebody
+  // sees them with.
+  int AimScores(int t, std::int64_t k0, int keys, int key, ScoreArgs<X>* a) {
+    const Live& live = w_.live[t];
+    const Columns bit = Columns{1} << key / kKeys;
+    int at = 0, end = w_.rows[t].vectors;
+    while (!(live.any[at] & bit)) at++;
+    while (!(live.any[end - 1] & bit)) end--;
+    a->key = key;
+    a->j = k0 + key;
+    a->at = at;
+    a->before = live.live & BitRange(0, key / kKeys);
+    a->k = packs_k_ ? w_.k + static_cast<std::int64_t>(key) * w_.k_step
+                    : RowsInPlace(keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.k_tail,
+                                  &a->k_step);
+    if (packs_k_) a->k_step = w_.k_step * 4;
+    if (in_.terms.bias) NeedBias(t, keys, a);
+    return end - at;
+  }
+  int Aim(int t, std::int64_t k0, int keys, int key, GradientArgs<X>* a) {
+    a->v = packs_v_ ? w_.v + static_cast<std::int64_t>(key) * w_.v_step
+                    : RowsInPlace(keys_.V(k0 + key), keys_.v_step, keys - key, w_.units_v,
+                                  w_.v_tail, &a->v_step);
+    if (packs_v_) a->v_step = w_.v_step * 4;
+    return AimScores(t, k0, keys, key, &a->s);
+  }
+
+  // Whether one of these vectors has a pair in the column that is hidden.
+  bool IsEdge(int t, int key, int at, int count) const {
+    const Columns bit = Columns{1} << key / kKeys;
+    for (int v = at; v < at + count; v++)
+      if (!(w_.live[t].all[v] & bit)) return true;
+    return false;
+  }
+
+  // kKeys rows where they lie or, where the sequence ends within them, in a copy: what lies behind
+  // the last key is not ours to read. left: rows that exist.
+  const U* RowsInPlace(const E* rows, std::int64_t step, int left, int units, U* tail,
+                       std::int64_t* bytes) {
+    if (left >= kKeys) {
+      *bytes = step * static_cast<std::int64_t>(sizeof(E));
+      return reinterpret_cast<const U*>(rows);
+    }
+    *bytes = std::int64_t{units} * 4;
+    for (int r = 0; r < kKeys; r++) {
+      U* const to = tail + static_cast<std::int64_t>(r) * units;
+      if (r < left)
+        __builtin_memcpy(to, rows + r * step, static_cast<std::size_t>(units) * 4);
+      else
+        __builtin_memset(to, 0, static_cast<std::size_t>(units) * 4);
+    }
+    return tail;
+  }
+
+  void NeedBias(int t, int keys, ScoreArgs<X>* a) {
+    const int in = a->key % kStage<X>;
+    const std::int64_t j = a->j - in;
+    const RowFacts& facts = w_.facts[t];
+    const RowState& rows = w_.rows[t];
+    BiasStage& stage = *w_.bias;
+    const bool staged = stage.at >= 0 && (stage.step == 0 || stage.at == j);
+    if (!staged) {
+      const int n = keys - (a->key - in) < kStage<X> ? keys - (a->key - in) : kStage<X>;
+      if (in_.bias_f32)
+        StageBias<Format<DType::kF32>>(in_.bias, facts, rows.vectors, j, n, &stage);
+      else
+        StageBias<F>(in_.bias, facts, rows.vectors, j, n, &stage);
+    }
+    LookAheadInBias(in_.bias, in_.bias_f32 ? 4 : static_cast<std::int64_t>(sizeof(E)), facts,
+                    rows.rows, j + kStage<X>, kStage<X>, in / kKeys);
+    a->bias_step = stage.step;
+    a->bias = stage.values[0] + in * stage.step;
+  }
+
+  // What the sums multiply with: rows of K, Q and dout as wide as whole vectors, in place where they
+  // lie so.
+  const U* KeysForSums(std::int64_t k0) const {
+    return wide_ ? w_.kd : reinterpret_cast<const U*>(keys_.K(k0));
+  }
+  std::int64_t KeysForSumsStep() const { return wide_ ? w_.wide_step : keys_.k_step; }
+  const U* QueriesForSums(std::int64_t h, std::int64_t i) const {
+    if (wide_) return w_.q;
+    return reinterpret_cast<const U*>(static_cast<const E*>(in_.q) +
+                                      QueryAt(in_.q_steps, entry_, h, i));
+  }
+  std::int64_t QueriesForSumsStep() const { return wide_ ? w_.wide_step : in_.q_steps.row; }
+  const U* DoutForSums(std::int64_t h, std::int64_t i) const {
+    if (wide_v_) return w_.dout;
+    return reinterpret_cast<const U*>(static_cast<const E*>(c_.dout) +
+                                      QueryAt(c_.dout_steps, entry_, h, i));
+  }
+  std::int64_t DoutForSumsStep() const { return wide_v_ ? w_.wide_v_step : c_.dout_steps.row; }
+
+  const BackwardCall& c_;
+  const ForwardCall& in_;
+  GradientWork<F> w_;
+  float q_factor_, s_factor_, outer_;
+  bool packs_k_, packs_v_;  // for the scores
+  bool wide_, wide_v_;      // for the sums
+  // Of the current unit.
+  std::int64_t b_ = 0, kv_head_ = 0;
+  Entry entry_;
+  KeyRows<E> keys_;
+};
+
+}  // namespace heed::cpu::HEED_ISA

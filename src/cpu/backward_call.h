@@ -1,0 +1,110 @@
+// backward_call.h: what one backward call needs beyond kernels.h, and the table of its functions per
+// instruction set. Plain data, no SIMD. Not here: threads, checks, who owns the workspace
+// (cpu_backward.cpp).
+#pragma once
+
+#include "cpu/kernels.h"
+
+namespace heed::cpu {
+
+// Where the gradient of the bias goes.
+struct BiasGradient {
+  enum class Kind : std::uint8_t {
+    kNone,
+    kPairs,    // an element per query and key
+    kKeys,     // summed over the queries
+    kQueries,  // summed over the keys, and perhaps over the queries afterwards
+  };
+  Kind kind = Kind::kNone;
+  // kPairs, every element made by one pair alone: `to` is the result itself, written (or, with
+  // `add`, added to) as it is made. Else `to` holds f32 sums.
+  bool direct = false, f32 = true, add = false;
+  Spread to;
+};
+
+// Work is cut by keys: an item is every parts-th block of keys of a *unit* (an entry and one of its
+// kv heads), with all queries that see them. It owns these keys' dk and dv; what it adds to dq goes
+// to a partial sum of its own, and the partial sums are added in their order. How a unit is cut
+// depends on its own number of keys alone (CutKeys): so neither threads nor neighbours change a bit.
+//
+// Units are walked in waves, since the partial sums of one wave are all that must be remembered:
+//
+//   prepare   (unit, head of the group, query tile)   what is known of each query
+//   items     (chain, part)                           dk, dv, partial dq
+//   finish    (unit, head of the group, query tile)   dq
+struct BackwardCall {
+  ForwardCall in;  // with o and lse, which are read here
+  const void* dout = nullptr;
+  const float* dlse = nullptr;  // or null
+  void *dq = nullptr, *dk = nullptr, *dv = nullptr;
+  Steps dout_steps, dq_steps, dk_steps, dv_steps;
+  bool grads_f32 = false;  // else the tensors' dtype
+  bool accumulate = false;
+  std::int64_t batch = 1, k_heads = 1;
+  std::int64_t rows_k = 0;  // of dense tensors: rows that dk and dv have
+  BiasGradient dbias;
+  double* sink_sums = nullptr;  // (B, Hq), or null
+
+  Blocks blocks;           // tiles of queries; the most keys of a block
+  int key_step = 1;        // blocks have a multiple of this
+  std::int64_t parts = 1;  // of the longest entry
+  std::int64_t rows = 0;   // of a head: q_len, rounded up to whole tiles
+  int tile_rows = 1, dq_step = 0;
+
+  // The wave: units [first, last), numbered b * k_heads + kv head. Units whose sums share memory
+  // form a chain, which one item walks in order.
+  std::int64_t first = 0, last = 0;
+  bool chains_batch = false, chains_heads = false;
+  // [unit][head of the group][rows], or [unit][part][head of the group][rows](..)
+  float *delta = nullptr, *shift = nullptr, *weight = nullptr;
+  float* dq_parts = nullptr;    // (dq_step)
+  float* bias_parts = nullptr;  // with BiasGradient::kQueries
+
+  HEED_HD std::int64_t HeadRows(std::int64_t unit, std::int64_t g) const {
+    return ((unit - first) * in.group + g) * rows;
+  }
+  HEED_HD std::int64_t PartRows(std::int64_t unit, std::int64_t part, std::int64_t g) const {
+    return (((unit - first) * parts + part) * in.group + g) * rows;
+  }
+  HEED_HD std::int64_t TileItems() const { return (last - first) * in.group * (rows / tile_rows); }
+
+  HEED_HD std::int64_t Chains() const {
+    if (chains_batch) return chains_heads ? 1 : k_heads;
+    return chains_heads ? (last - 1) / k_heads - first / k_heads + 1 : last - first;
+  }
+  HEED_HD std::int64_t ChainOf(std::int64_t unit) const {
+    if (chains_batch) return chains_heads ? 0 : unit % k_heads;
+    return chains_heads ? unit / k_heads - first / k_heads : unit - first;
+  }
+};
+
+HEED_HD KeyCut CutOf(const BackwardCall& c, std::int64_t sk) {
+  return CutKeys(sk, c.blocks.keys, c.key_step);
+}
+
+struct BackwardKernels {
+  int key_step;
+  Blocks (*blocks)(int dim, int dim_v);
+  int (*dq_step)(int dim);
+  // Bytes of workspace of one thread: a multiple of 64.
+  std::int64_t (*workspace)(const BackwardCall& call);
+  void (*prepare)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
+  void (*items)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
+  void (*finish)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
+  // Elements [first, last) of the sums of the bias' gradient to the result.
+  void (*store_bias)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* to);
+};
+
+// Defined once per instruction set by kernels_backward.cpp.
+#define HEED_DECLARE_KERNELS(isa)                \
+  namespace isa {                                \
+  extern const BackwardKernels kBackwardKernels; \
+  }
+HEED_DECLARE_KERNELS(avx512bf16)
+HEED_DECLARE_KERNELS(avx512)
+HEED_DECLARE_KERNELS(avx2)
+HEED_DECLARE_KERNELS(neon)
+HEED_DECLARE_KERNELS(scalar)
+#undef HEED_DECLARE_KERNELS
+
+}  // namespace heed::cpu

@@ -1,0 +1,252 @@
+// cpu_backward.cpp: see cpu_backward.h.
+#include "cpu/cpu_backward.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "cpu/backward_call.h"
+#include "cpu/cpu_call.h"
+#include "cpu/entry.h"
+#include "cpu/threads.h"
+
+namespace heed::cpu {
+namespace {
+
+constexpr std::int64_t kAlign = 64;
+std::int64_t Up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+
+Steps StepsOf(const Strides& s) { return {s.batch, s.row, s.head}; }
+
+// Contiguous, in the bias' shape.
+Spread PackedSpread(const Broadcast& t, void* data) {
+  const auto step = [](std::int64_t size, std::int64_t inner) { return size > 1 ? inner : 0; };
+  return {data, step(t.batch, t.heads * t.rows * t.cols), step(t.heads, t.rows * t.cols),
+          step(t.rows, t.cols), step(t.cols, 1)};
+}
+std::int64_t Elements(const Broadcast& t) { return t.batch * t.heads * t.rows * t.cols; }
+
+BiasGradient BiasOf(const Problem& p) {
+  using Kind = BiasGradient::Kind;
+  BiasGradient g;
+  if (!p.want_dbias) return g;
+  g.kind = p.bias.cols == 1 ? Kind::kQueries : p.bias.rows == 1 ? Kind::kKeys : Kind::kPairs;
+  g.f32 = p.f32_grads || p.bias_dtype == DType::kF32;
+  g.direct = g.kind == Kind::kPairs && p.bias.batch == p.batch && p.bias.heads == p.q_heads;
+  g.add = p.accumulate;
+  g.to = PackedSpread(p.bias, nullptr);
+  return g;
+}
+
+// Whether sums of the bias' gradient are kept apart from the result: where that has 16 bits, or holds
+// something already.
+bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
+  if (g.kind == BiasGradient::Kind::kNone || g.direct) return false;
+  return !g.f32 || p.accumulate;
+}
+
+// Where every part of the workspace lies.
+struct Workspace {
+  std::int64_t each = 0;  // of a thread
+  std::int64_t facts = 0, dq_parts = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0, bytes = 0;
+};
+
+std::int64_t Units(const Problem& p) { return p.batch * p.k_heads; }
+
+// Enough units for all threads to finish a wave together, and for a wave not to be over at once.
+std::int64_t WaveUnits(const Problem& p, const BackwardCall& c, int threads) {
+  constexpr std::int64_t kItemsPerThread = 16, kBytes = std::int64_t{2} << 20;
+  const std::int64_t bytes = c.parts * c.in.group * c.rows * c.dq_step * std::int64_t{4};
+  const std::int64_t most = threads > 1 ? CeilDiv(kItemsPerThread * threads, Max(1, c.parts)) : 1;
+  return Clamp(Max(most, kBytes / Max(1, bytes)), 1, Max(1, Units(p)));
+}
+
+BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKernels& backward) {
+  BackwardCall c;
+  c.in = heed::cpu::CallOf(p, kernels);
+  c.in.packed = false;
+  c.in.split = {};
+  c.dout_steps = StepsOf(p.dout_strides);
+  c.dq_steps = StepsOf(p.dq_strides);
+  c.dk_steps = StepsOf(p.dk_strides);
+  c.dv_steps = StepsOf(p.dv_strides);
+  c.grads_f32 = p.f32_grads;
+  c.accumulate = p.accumulate;
+  c.batch = p.batch;
+  c.k_heads = p.k_heads;
+  c.rows_k = p.k_len;
+  c.dbias = BiasOf(p);
+  c.blocks = backward.blocks(c.in.dim, c.in.dim_v);
+  c.key_step = backward.key_step;
+  c.parts = Max(1, CutOf(c, p.k_len).parts);
+  c.tile_rows = kernels.tile_rows;
+  c.rows = Up(p.q_len, kernels.tile_rows);
+  c.dq_step = backward.dq_step(c.in.dim);
+  const bool summed = c.dbias.kind == BiasGradient::Kind::kKeys ||
+                      (c.dbias.kind == BiasGradient::Kind::kPairs && !c.dbias.direct);
+  c.chains_batch = summed && p.bias.batch < p.batch;
+  c.chains_heads = summed && p.bias.heads < p.q_heads;
+  return c;
+}
+
+Workspace LayOut(const Problem& p, const BackwardCall& c, const BackwardKernels& backward,
+                 int threads) {
+  constexpr std::int64_t kFloat = sizeof(float);
+  Workspace w;
+  w.each = Up(backward.workspace(c), kAlign);
+  std::int64_t at = threads * w.each;
+  const auto take = [&at](std::int64_t floats) {
+    const std::int64_t here = at;
+    at += Up(floats * kFloat, kAlign);
+    return here;
+  };
+  const std::int64_t heads = WaveUnits(p, c, threads) * c.in.group;
+  w.facts = take(3 * heads * c.rows);
+  w.dq_parts = take(heads * c.parts * c.rows * c.dq_step);
+  w.bias_parts = take(c.dbias.kind == BiasGradient::Kind::kQueries ? heads * c.parts * c.rows : 0);
+  w.bias_sums = take(KeepsBiasSums(p, c.dbias) ? Elements(p.bias) : 0);
+  w.sink_sums = take(p.want_dsinks ? p.batch * p.q_heads * 2 : 0);
+  w.bytes = at;
+  return w;
+}
+
+// Zeros to `bytes` bytes from `to` on, by all threads.
+void Clear(void* to, std::int64_t bytes, int threads) {
+  constexpr std::int64_t kPiece = 1 << 16;
+  Parallel({CeilDiv(bytes, kPiece), threads, 1, true},
+           [&](std::int64_t first, std::int64_t last, int) {
+             std::memset(static_cast<char*>(to) + first * kPiece, 0,
+                         static_cast<std::size_t>(Min(last * kPiece, bytes) - first * kPiece));
+           });
+}
+
+// Parts of the sum over the keys, to the gradient of a bias without an axis of keys: few additions,
+// always in one order.
+void AddBiasParts(const BackwardCall& c) {
+  for (std::int64_t unit = c.first; unit < c.last; unit++) {
+    const std::int64_t b = unit / c.k_heads;
+    const Entry entry = EntryOf(c.in, b);
+    const std::int64_t parts = CutOf(c, entry.sees.sk).parts;
+    for (std::int64_t g = 0; g < c.in.group; g++) {
+      const std::int64_t h = unit % c.k_heads * c.in.group + g;
+      float* const to = static_cast<float*>(const_cast<void*>(c.dbias.to.data)) +
+                        b * c.dbias.to.batch + h * c.dbias.to.head;
+      for (std::int64_t part = 0; part < parts; part++) {
+        const float* const from = c.bias_parts + c.PartRows(unit, part, g);
+        for (std::int64_t i = 0; i < entry.sees.sq; i++) to[i * c.dbias.to.row] += from[i];
+      }
+    }
+  }
+}
+
+// The gradient of a head's sink from one entry: the sum of p_sink (dlse - delta) over its queries.
+double SinkSum(const BackwardCall& c, std::int64_t unit, std::int64_t g) {
+  const Entry entry = EntryOf(c.in, unit / c.k_heads);
+  const double sink = c.in.sinks[unit % c.k_heads * c.in.group + g] * kLog2E;
+  const std::int64_t rows = c.HeadRows(unit, g);
+  double sum = 0;
+  for (std::int64_t i = 0; i < entry.sees.sq; i++)
+    sum -= std::exp2(sink - c.shift[rows + i]) * c.weight[rows + i] * c.delta[rows + i];
+  return sum;
+}
+
+// Of one wave: what is known of its queries, then its keys, then dq.
+void RunWave(const BackwardCall& c, const BackwardKernels& kernels, char* workspace,
+             std::int64_t each, int threads, bool wake) {
+  const auto own = [&](int worker) { return workspace + worker * each; };
+  Parallel({c.TileItems(), threads, 8, wake},
+           [&](std::int64_t first, std::int64_t last, int worker) {
+             kernels.prepare(c, first, last, own(worker));
+           });
+  Parallel({c.Chains() * c.parts, threads, 1, wake},
+           [&](std::int64_t first, std::int64_t last, int worker) {
+             kernels.items(c, first, last, own(worker));
+           });
+  Parallel({c.TileItems(), threads, 8, false},
+           [&](std::int64_t first, std::int64_t last, int worker) {
+             kernels.finish(c, first, last, own(worker));
+           });
+  if (c.bias_parts) AddBiasParts(c);
+  if (c.sink_sums)
+    Parallel({(c.last - c.first) * c.in.group, threads, 1, false},
+             [&](std::int64_t first, std::int64_t last, int) {
+               for (std::int64_t n = first; n < last; n++)
+                 c.sink_sums[c.first * c.in.group + n] =
+                     SinkSum(c, c.first + n / c.in.group, n % c.in.group);
+             });
+}
+
+// Whether some pair of a bias' gradient is visited by no tile.
+bool LeavesPairsOut(const Problem& p, const BackwardCall& c) {
+  return p.mask.given || p.block_map.given || p.ragged || p.key_lengths || c.in.rule.left >= 0 ||
+         c.in.rule.right >= 0 || c.in.rule.chunk > 0;
+}
+
+}  // namespace
+
+BackwardSize SizeOfBackward(const Problem& p, const Kernels& kernels,
+                            const BackwardKernels& backward, int threads) {
+  const BackwardCall c = CallOf(p, kernels, backward);
+  BackwardSize size;
+  size.items = Units(p) * c.parts;
+  size.block_rows = static_cast<std::int64_t>(c.blocks.tiles) * c.tile_rows;
+  size.block_keys = CutOf(c, p.k_len).keys;
+  size.workspace_bytes = LayOut(p, c, backward, threads).bytes + kAlign - 1;
+  return size;
+}
+
+void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
+                 const BackwardKernels& backward, int threads, bool wake, const char** ran) {
+  BackwardCall c = CallOf(p, kernels, backward);
+  SetPointers(p, b, &c.in);
+  c.in.ran = ran;
+  c.in.lse = b.lse;
+  c.dout = b.dout;
+  c.dlse = p.dlse ? b.dlse : nullptr;
+  c.dq = b.dq;
+  c.dk = b.dk;
+  c.dv = b.dv;
+
+  const auto base = reinterpret_cast<std::uintptr_t>(b.workspace.data);
+  char* const workspace = static_cast<char*>(b.workspace.data) + (kAlign - base % kAlign) % kAlign;
+  const Workspace at = LayOut(p, c, backward, threads);
+  const auto floats = [&](std::int64_t offset) {
+    return reinterpret_cast<float*>(workspace + offset);
+  };
+  const std::int64_t wave = WaveUnits(p, c, threads), facts = wave * c.in.group * c.rows;
+  c.delta = floats(at.facts);
+  c.shift = c.delta + facts;
+  c.weight = c.shift + facts;
+  c.dq_parts = floats(at.dq_parts);
+  if (c.dbias.kind == BiasGradient::Kind::kQueries) c.bias_parts = floats(at.bias_parts);
+  if (p.want_dsinks) c.sink_sums = reinterpret_cast<double*>(workspace + at.sink_sums);
+  const bool apart = KeepsBiasSums(p, c.dbias);
+  if (p.want_dbias) {
+    c.dbias.to.data = apart ? floats(at.bias_sums) : b.dbias;
+    const std::int64_t bytes = Elements(p.bias) * (apart || c.dbias.f32 ? 4 : SizeOf(p.bias_dtype));
+    const bool all = c.dbias.direct && (p.accumulate || !LeavesPairsOut(p, c));
+    if (!all) Clear(const_cast<void*>(c.dbias.to.data), bytes, threads);
+  }
+
+  for (c.first = 0; c.first < Units(p); c.first = c.last) {
+    c.last = Min(c.first + wave, Units(p));
+    RunWave(c, backward, workspace, at.each, threads, wake);
+  }
+  if (apart)
+    Parallel({Elements(p.bias), threads, 4096, wake},
+             [&](std::int64_t first, std::int64_t last, int) {
+               backward.store_bias(c, first, last, b.dbias);
+             });
+  if (p.want_dsinks)
+    for (std::int64_t h = 0; h < p.q_heads; h++) {
+      double sum = p.accumulate ? static_cast<double>(b.dsinks[h]) : 0;
+      for (std::int64_t n = 0; n < p.batch; n++) sum += c.sink_sums[n * p.q_heads + h];
+      b.dsinks[h] = static_cast<float>(sum);
+    }
+}
+
+const char* BackwardFormula() {
+  return "threads x 4 bytes x (block rows x (2 D + 2 Dv) + 3 block keys x (block rows + D + Dv)), "
+         "about; per head in flight Sq x (parts x D + 3) x 4 bytes";
+}
+
+}  // namespace heed::cpu

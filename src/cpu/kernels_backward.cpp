@@ -1,0 +1,69 @@
+// kernels_backward.cpp: the table of one instruction set's backward. Compiled once per set with
+// -DHEED_ISA=<name> and its flags, like kernels.cpp. Not here: the kernels (backward.h), the choice
+// among sets (cpu.cpp).
+#include "cpu/backward.h"
+#include "cpu/backward_rows.h"
+
+namespace heed::cpu::HEED_ISA {
+namespace {
+
+// Calls op with the Format of a dtype that Supports let through.
+template <class Op>
+HEED_INLINE void WithFormat(DType dtype, Op op) {
+  if (dtype == DType::kF32) return op(Format<DType::kF32>());
+  if (dtype == DType::kBF16) return op(Format<DType::kBF16>());
+  op(Format<DType::kF16>());
+}
+
+void Prepare(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace) {
+  const char* const name = kIsaName;
+  __atomic_store_n(call.in.ran, name, __ATOMIC_RELAXED);  // every thread writes the same
+  WithFormat(call.in.dtype,
+             [&]<class F>(F) { BackwardRows<F>(call, workspace).Prepare(first, last); });
+}
+
+void Items(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace) {
+  WithFormat(call.in.dtype, [&]<class F>(F) { Backward<F>(call, workspace).Items(first, last); });
+}
+
+void Finish(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace) {
+  WithFormat(call.in.dtype,
+             [&]<class F>(F) { BackwardRows<F>(call, workspace).Finish(first, last); });
+}
+
+void StoreBias(const BackwardCall& call, std::int64_t first, std::int64_t last, void* to) {
+  const float* const from = static_cast<const float*>(call.dbias.to.data) + first;
+  const int count = static_cast<int>(last - first);
+  if (call.dbias.f32)
+    StoreScaled<Format<DType::kF32>>(from, count, 1, call.accumulate,
+                                     static_cast<float*>(to) + first);
+  else
+    WithFormat(call.in.dtype, [&]<class F>(F) {
+      StoreScaled<F>(from, count, 1, call.accumulate, static_cast<typename F::E*>(to) + first);
+    });
+}
+
+std::int64_t Workspace(const BackwardCall& call) {
+  std::int64_t bytes = 0;
+  WithFormat(call.in.dtype, [&]<class F>(F) { bytes = GradientWork<F>().Carve(nullptr, call); });
+  return bytes;
+}
+
+int DqStep(int dim) { return RoundUp(dim, W); }
+
+// 192 keys and 192 queries at head dims up to 128, within a 1 MB L2; less of both beyond.
+Blocks BlocksOf(int dim, int dim_v) {
+  const int big = dim > dim_v ? dim : dim_v, over = big > 128 ? (big + 127) / 128 : 1;
+  Blocks b;
+  b.tiles = static_cast<int>(Clamp(kGradTiles / over, 1, kGradTiles));
+  const int most = over > 4 ? 96 : 192;
+  b.keys = most < kMaxKeys ? most : kMaxKeys;
+  return b;
+}
+
+}  // namespace
+
+const BackwardKernels kBackwardKernels = {
+    W > kKeys ? W : kKeys, BlocksOf, DqStep, Workspace, Prepare, Items, Finish, StoreBias};
+
+}  // namespace heed::cpu::HEED_ISA
