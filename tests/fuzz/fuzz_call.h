@@ -1,5 +1,6 @@
 // fuzz_call.h: a call made of a fuzzer's bytes: memory of exactly the size that a problem asks for, and
-// the same call on the reference and on the engine. Not here: what is drawn (fuzz_*.cpp).
+// the same call, forward and backward, on the reference and on the engine. Not here: what is drawn
+// (fuzz_*.cpp).
 #pragma once
 
 #include <cmath>
@@ -99,7 +100,57 @@ struct Call {
     Near(want.v, got.v);
   }
 
+  // The backward on what the reference's forward gave, or on anything where that found an error: both
+  // answer alike again. Not of a cache.
+  void TryBackward() {
+    Problem p = problem;
+    const std::int64_t queries = p.ragged ? p.total_q : p.batch * p.q_len;
+    const std::int64_t keys = p.ragged ? p.total_k : p.batch * p.k_len;
+    std::vector<float> o(static_cast<std::size_t>(queries * p.q_heads * p.dim_v), 1), dout;
+    std::vector<float> lse(static_cast<std::size_t>(queries * p.q_heads), 1);
+    Buffers forward = Inputs();
+    forward.o = o.data();
+    forward.lse = lse.data();
+    (void)Forward(p, forward, {.backend = "reference"});
+    Fill(queries * p.q_heads * p.dim_v, &dout);
+    p.op = Op::kBackward;
+    struct Gradients {
+      std::vector<float> q, k, v;
+      Status status;
+    } results[2];
+    for (const int engine : {0, 1}) {
+      Gradients& g = results[engine];
+      g.q.assign(static_cast<std::size_t>(queries * p.q_heads * p.dim), 77);
+      g.k.assign(static_cast<std::size_t>(keys * p.k_heads * p.dim), 77);
+      g.v.assign(static_cast<std::size_t>(keys * p.k_heads * p.dim_v), 77);
+      Buffers b = forward;
+      b.dout = dout.data();
+      b.dq = g.q.data();
+      b.dk = g.k.data();
+      b.dv = g.v.data();
+      g.status =
+          Backward(p, b, {.backend = engine == 0 ? "reference" : BackwardEngine(), .threads = 1});
+    }
+    const Gradients &want = results[0], &got = results[1];
+    Require(want.status.ok() == got.status.ok());
+    Require(want.status.message() == got.status.message());
+    for (const auto gradient : {&Gradients::q, &Gradients::k, &Gradients::v}) {
+      if (want.status) {
+        Near(want.*gradient, got.*gradient);
+      } else {
+        for (const float x : got.*gradient) Require(x == 77);
+      }
+    }
+  }
+
  private:
+  // The cpu engine, where it serves the backward.
+  static const char* BackwardEngine() {
+    const Problem plain{.q_len = 1, .k_len = 1, .dim = 1, .op = Op::kBackward};
+    static const bool served = MakePlan(plain, {.backend = "cpu"}).ok();
+    return served ? "cpu" : "reference";
+  }
+
   Buffers Inputs() {
     const Problem& p = problem;
     const auto optional = [](const auto& array) { return array.empty() ? nullptr : array.data(); };

@@ -76,6 +76,7 @@ void Try(Bytes bytes) {
   Require(Validate(p).ok());
   call.FillTensors();
   call.Try();
+  if (!p.cache.given) call.TryBackward();
 }
 
 }  // namespace
