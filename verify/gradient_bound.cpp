@@ -63,12 +63,13 @@ void GradientBound::AddRow(const Sequence& s, std::int64_t h, std::int64_t i, co
   const double width = static_cast<double>(p_.dim_v), kept = 1 / (1 - p_.dropout_p);
   const double dlse = p_.dlse ? call_.buffers.dlse[call_.LseIndex(s, h, i)] : 0;
 
-  double delta = 0, delta_error = 0, delta_mass = 0, check = 0;
+  double delta = 0, delta_error = 0, delta_mass = 0, check = 0, stored = 0;
   for (std::size_t d = 0; d < row.o.size(); ++d) {
     delta += row.o[d] * dout[d];
     delta_error += row.o_bound[d] * std::fabs(dout[d]);
     delta_mass += std::fabs(row.o[d] * dout[d]);
     check += dout[d];
+    stored += 0.5 * Ulp(OutDType(p_), row.o[d]) * std::fabs(dout[d]);
   }
   delta_error += (width + 3) * u * delta_mass;
   if (row.overflow || row.not_finite || !std::isfinite(check + delta)) {
@@ -123,7 +124,9 @@ void GradientBound::AddRow(const Sequence& s, std::int64_t h, std::int64_t i, co
   }
   if (p_.want_dsinks) {
     const double g = dlse - delta, p_error = row.p_sink * std::expm1(row.sink_error + from_lse);
-    const double g_error = delta_error + 2 * u * (std::fabs(dlse) + std::fabs(delta));
+    // Few elements, so that no other program on the same data is a yardstick: with what o loses
+    // where it is stored.
+    const double g_error = delta_error + stored + 2 * u * (std::fabs(dlse) + std::fabs(delta));
     dsinks_.Add(h, p_error * (std::fabs(g) + g_error) + row.p_sink * g_error,
                 row.p_sink * std::fabs(g));
     dsinks_terms_[static_cast<std::size_t>(h)] += 1;

@@ -21,11 +21,12 @@ constexpr double kLargeLse = 4096;
 template <class Real>
 class Program {
  public:
-  // rounding: what p, ds and the results are rounded to; nullopt: nothing is.
-  Program(const Call& call, std::optional<DType> rounding)
+  // rounding: what p, ds (if round_p) and the results are rounded to; nullopt: nothing is.
+  Program(const Call& call, std::optional<DType> rounding, bool round_p)
       : call_(call),
         p_(call.problem),
         rounding_(rounding),
+        round_p_(round_p),
         q_(Narrow(call.q)),
         k_(Narrow(call.k)),
         v_(Narrow(call.v)),
@@ -54,7 +55,9 @@ class Program {
 
   static Vector Narrow(const Array& a) { return Vector(a.values.begin(), a.values.end()); }
 
-  Real Rounded(Real x) const { return rounding_ ? static_cast<Real>(RoundTo(*rounding_, x)) : x; }
+  Real Rounded(Real x) const {
+    return rounding_ && round_p_ ? static_cast<Real>(RoundTo(*rounding_, x)) : x;
+  }
 
   const Real* Row(const Vector& t, Index row, Index heads, Index head, Index width) const {
     return t.data() + (row * heads + head) * width;
@@ -225,6 +228,7 @@ class Program {
   const Call& call_;
   const Problem& p_;
   std::optional<DType> rounding_;
+  bool round_p_;
   Vector q_, k_, v_, dout_;
   Vector o_, dk_, dv_, dbias_, dsinks_;
   View dbias_view_;
@@ -234,16 +238,16 @@ class Program {
 
 }  // namespace
 
-Results Truth(const Call& call) { return Program<double>(call, std::nullopt).Run(); }
+Results Truth(const Call& call) { return Program<double>(call, std::nullopt, false).Run(); }
 
 Results Truth(const Problem& problem, const Buffers& buffers) {
   return Truth(MakeCall(problem, buffers, std::nullopt));
 }
 
-Results Plain(const Problem& problem, const Buffers& buffers) {
+Results Plain(const Problem& problem, const Buffers& buffers, bool round_p) {
   const Call call = MakeCall(problem, buffers, problem.dtype);
   if (problem.dtype == DType::kF64) return Truth(call);
-  return Program<float>(call, problem.dtype).Run();
+  return Program<float>(call, problem.dtype, round_p).Run();
 }
 
 }  // namespace heed::verify

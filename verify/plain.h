@@ -22,8 +22,9 @@ Results Truth(const Problem& problem, const Buffers& buffers);
 
 /// The plain implementation, the yardstick of 16-bit results: products and sums in f32, scores and
 /// row state in f32, p (and ds in the backward) rounded to the tensors' dtype before the second
-/// products, results rounded once.
-Results Plain(const Problem& problem, const Buffers& buffers);
+/// products, results rounded once. `round_p` false: p and ds stay in f32, as in a program whose
+/// products are f32.
+Results Plain(const Problem& problem, const Buffers& buffers, bool round_p = true);
 
 /// Truth of a call that was already brought into one layout (without rounding).
 Results Truth(const Call& call);
