@@ -83,21 +83,6 @@ bool RunForward(const Engine& engine, const Problem& backward, Buffers buffers, 
 
 }  // namespace
 
-std::vector<Engine> Isas() {
-  std::vector<Engine> serving;
-  const Problem plain{.q_len = 1, .k_len = 1, .dim = 1, .op = Op::kBackward};
-  for (const Engine& engine : testing_options::Isas()) {
-    if (MakePlan(plain, OptionsOf(engine, 1))) serving.push_back(engine);
-  }
-  return serving;
-}
-
-std::vector<Engine> Engines() {
-  std::vector<Engine> engines = Isas();
-  engines.insert(engines.begin(), {"reference", "auto"});
-  return engines;
-}
-
 Problem Call::Forward() const {
   Problem p = problem;
   p.op = Op::kForward;

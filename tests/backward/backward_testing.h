@@ -20,13 +20,8 @@
 namespace heed::testing_backward {
 
 using testing_options::Engine;
+using testing_options::Engines;
 using testing_options::ExpectSameBits;
-
-/// The engines that serve the backward: the reference, and the cpu engine on every instruction set
-/// that this machine can run.
-std::vector<Engine> Engines();
-/// The same, of the cpu engine alone.
-std::vector<Engine> Isas();
 
 /// What a backward call adds to the case of a forward one.
 struct Wishes {

@@ -17,14 +17,10 @@ class Table(ProgramTest):
         calls = {args for row in table.rows() for args in row.calls()}
         for op in table.PLOTTED:
             calls |= {args for *_, args in table.sweep(op)} | {args for _, args in table.standard(op)}
-        # An engine without a backward leaves those to the reference: the words are what counts here.
-        backward = [] if heed("explain", "--op", "backward").returncode == 0 else ["--backend", "reference"]
         for args in sorted(calls):
             if "--isa" in args and args[args.index("--isa") + 1] not in usable:
                 continue
             plan = [a for a in args if a not in ("--one-shot", "--standard")]  # explain times nothing
-            if "backward" in args:
-                plan += backward
             answer = heed("explain", *plan, "--json")
             self.assertEqual(answer.returncode, 0, (args, answer.stderr))
 
