@@ -38,18 +38,10 @@ class Check(ProgramTest):
 
     def test_no_case_is_refused_by_the_engine(self):
         for dtype in ("f32", "bf16", "f16"):
-            run = heed("check", CASES, "--backend", "cpu", "--dtype", dtype, "--json")
+            run = heed("check", CASES, "--backend", "cpu", "--backward", "--dtype", dtype, "--json")
             *cases, summary = self.lines(run)
             self.assertEqual(run.returncode, 0, [c for c in cases if c["status"] != "pass"])
             self.assertEqual((summary["failed"], summary["refused"]), (0, 0))
-
-    def test_a_refused_case_is_no_success(self):
-        run = heed("check", CASES / "dropout.safetensors", "--backend", "cpu", "--backward", "--json")
-        case, summary = self.lines(run)
-        if case["status"] == "pass":
-            self.skipTest("the engine serves it now")
-        self.assertEqual((run.returncode, case["status"], summary["refused"]), (FAILED, "refused", 1))
-        self.assertTrue(case["reason"])
 
     def test_a_wrong_result_fails(self):
         tensors = read_safetensors(CASES / "causal_square.safetensors")

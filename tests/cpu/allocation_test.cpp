@@ -131,6 +131,29 @@ void ExpectNone(const Problem& problem, const PlanOptions& options) {
   EXPECT_TRUE(ok);
 }
 
+void ExpectNoneBackward(Problem problem, const PlanOptions& options) {
+  problem.want_lse = true;
+  EngineCall call(problem);  // o and lse may be anything
+  problem.op = Op::kBackward;
+  const Plan plan = PlanOf(problem, options);
+  std::vector<char> workspace(static_cast<std::size_t>(plan.workspace_bytes()));
+  const std::vector<char> dout = call.o;
+  std::vector<char> dq = call.q, dk = call.k, dv = call.v;
+  Buffers buffers = call.With(workspace);
+  buffers.dout = dout.data();
+  buffers.dq = dq.data();
+  buffers.dk = dk.data();
+  buffers.dv = dv.data();
+  EXPECT_TRUE(Run(plan, buffers));
+  bool ok = true;
+  EXPECT_EQ(CountAllocations([&] {
+              for (int i = 0; i < 3; i++) ok = Run(plan, buffers).ok() && ok;
+            }),
+            0)
+      << plan.Describe();
+  EXPECT_TRUE(ok);
+}
+
 // The pool's threads are started by the first call that wants them, and sanitizers allocate when a
 // thread begins, which may be a while later.
 void StartThreads() {
@@ -157,6 +180,17 @@ TEST(Engine, AllocatesNothing) {
                     .causal = true,
                     .want_lse = true},
                    options);
+        ExpectNoneBackward({.batch = 2,
+                            .q_len = 70,
+                            .k_len = 90,
+                            .q_heads = 4,
+                            .k_heads = 2,
+                            .dim = 40,
+                            .dtype = dtype,
+                            .causal = true,
+                            .softcap = 5,
+                            .dropout_p = 0.1},
+                           options);
         ExpectNone({.q_len = 1, .k_len = 16, .dim = 64, .dtype = dtype}, options);
         ExpectNone({.q_len = 33,
                     .k_len = 300,
