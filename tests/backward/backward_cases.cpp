@@ -104,6 +104,51 @@ std::vector<BackwardCase> LongCases() {
   return cases;
 }
 
+// Widths that no axis has, and numbers at the ends of what there is.
+std::vector<BackwardCase> UnusualCases() {
+  std::vector<BackwardCase> cases;
+  const auto add = [&](const std::string& name, const Problem& problem, Data data) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+      BackwardCase c;
+      c.forward = {.name = name + "_" + heed::Name(dtype),
+                   .problem = problem,
+                   .data = data,
+                   .seed = 500 + cases.size()};
+      c.forward.problem.dtype = dtype;
+      c.forward.problem.want_lse = true;
+      c.wishes = WishesOf(HashOf(cases.size(), {8}));
+      cases.push_back(std::move(c));
+    }
+  };
+  constexpr std::pair<int, int> kWidths[] = {{1, 1},     {2, 3},     {15, 65},  {72, 96},
+                                             {192, 256}, {576, 512}, {1024, 8}, {3, 1024}};
+  for (const auto& [dim, dim_v] : kWidths) {
+    add("wide_" + std::to_string(dim) + "x" + std::to_string(dim_v),
+        {.batch = 1,
+         .q_len = 29,
+         .k_len = 61,
+         .q_heads = 2,
+         .k_heads = 1,
+         .dim = dim,
+         .dim_v = dim_v,
+         .causal = true},
+        Data::kNormal);
+  }
+  // Not kHuge: dk, which is ds q, would be 1e59 there.
+  for (const Data data : {Data::kFalling, Data::kOutlier, Data::kEqual, Data::kIntegers,
+                          Data::kTiny, Data::kDenormal}) {
+    add(std::string("data_") + Name(data),
+        {.batch = 1, .q_len = 50, .k_len = 190, .q_heads = 2, .dim = 64, .causal = true}, data);
+  }
+  // |lse| beyond 2^12: maxima and sums are computed again.
+  for (const double scale : {600.0, -600.0}) {
+    add(scale > 0 ? "scale_huge" : "scale_huge_negative",
+        {.batch = 1, .q_len = 50, .k_len = 190, .q_heads = 2, .dim = 64, .scale = scale},
+        Data::kNormal);
+  }
+  return cases;
+}
+
 }  // namespace
 
 Wishes WishesOf(std::uint64_t bits) {
@@ -130,6 +175,7 @@ std::vector<BackwardCase> BackwardCases(Scale scale) {
   }
   if (scale == Scale::kTest) {
     for (BackwardCase& c : LongCases()) cases.push_back(std::move(c));
+    for (BackwardCase& c : UnusualCases()) cases.push_back(std::move(c));
   }
   return cases;
 }
