@@ -140,6 +140,7 @@ class Forward {
                  heed::Min(w_.facts[from].query[0], w_.facts[to - 1].query[0]), &entry_, &keys_,
                  to - from, next_, columns},
                 k0, last);
+      w_.bias->at = -1;
       for (int t = from; t < to; t++) Block(t, k0, keys);
     }
   }
@@ -200,6 +201,7 @@ class Forward {
   ScoreArgs<X> ArgsOf(int t, std::int64_t k0, int keys) {
     RowState& rows = w_.rows[t];
     RowFacts& facts = w_.facts[t];
+    if (!facts.one_bias) w_.bias->at = -1;
     for (int r = 0; r < kRows; r++) {
       w_.first[r] = static_cast<float>(Clamp(rows.first[r] - k0, 0, keys));
       w_.last[r] = static_cast<float>(Clamp(rows.last[r] - k0, 0, keys));
@@ -207,7 +209,6 @@ class Forward {
     if (c_.terms.positional())
       for (int r = 0; r < kRows; r++)
         facts.position[r] = static_cast<float>(facts.query[r] + entry_.sees.shift - k0);
-    w_.bias->at = -1;
     ScoreArgs<X> a;
     a.units = w_.units;
     a.qt = w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows;
@@ -250,6 +251,7 @@ class Forward {
   }
 
   void NeedBias(int t, int keys, ScoreArgs<X>* a) {
+    if (w_.facts[t].one_bias) return NeedBiasRow(t, keys, a);
     const int in = a->key % kStage<X>;
     const std::int64_t j = a->j - in;
     const RowFacts& facts = w_.facts[t];
@@ -267,6 +269,19 @@ class Forward {
                     in / kKeys);
     a->bias_step = stage.step;
     a->bias = stage.values[0] + in * stage.step;
+  }
+
+  void NeedBiasRow(int t, int keys, ScoreArgs<X>* a) {
+    const std::int64_t row = w_.facts[t].bias[0], k0 = a->j - a->key;
+    BiasStage& stage = *w_.bias;
+    if (stage.at != k0 || stage.step != 1 || stage.row != row) {
+      if (c_.bias_f32)
+        StageBiasRow<Format<DType::kF32>>(c_.bias, row, k0, keys, &stage);
+      else
+        StageBiasRow<F>(c_.bias, row, k0, keys, &stage);
+    }
+    a->bias_step = 1;
+    a->bias = stage.values[0] + a->key;
   }
 
   // Tile t against the block of `keys` keys from k0 on.

@@ -48,6 +48,7 @@ struct RowFacts {
   std::int64_t bias[kRows], mask[kRows], map[kRows];  // elements from the array's start to the
                                                       // row's key 0
   unsigned same;  // bit v: all lanes of vector v read one row of the mask and one of the map
+  bool one_bias;  // all rows have one row of the bias
   DropoutRows dropout;
 };
 
@@ -98,10 +99,14 @@ HEED_INLINE void ResetState(const RowFacts& facts, bool sinks, RowState* rows) {
 
 HEED_NOINLINE void FillFacts(const ForwardCall& c, std::int64_t b, RowFacts* facts) {
   facts->same = (1u << kVecs) - 1;
+  facts->one_bias = c.terms.bias;
   for (int r = 0; r < kRows; r++) {
     const std::int64_t h = facts->head[r], i = facts->query[r];
     if (c.terms.alibi) facts->slope[r] = c.slopes[b * c.slopes_batch + h];
-    if (c.terms.bias) facts->bias[r] = RowOf(c.bias, b, h, i);
+    if (c.terms.bias) {
+      facts->bias[r] = RowOf(c.bias, b, h, i);
+      if (facts->bias[r] != facts->bias[0]) facts->one_bias = false;
+    }
     facts->mask[r] = RowOf(c.mask, b, h, i);
     facts->map[r] = c.block_map.data ? RowOf(c.block_map, b, h, i / c.block_rows) : 0;
     if (r % W && (facts->mask[r] != facts->mask[r - 1] || facts->map[r] != facts->map[r - 1]))

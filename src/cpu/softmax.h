@@ -35,7 +35,7 @@ struct ScoreArgs {
   float outer;  // with terms: log2(e)
   const RowFacts* facts;
   const float* bias;  // [kKeys][bias_step], all kRows rows; readable even without a bias
-  int bias_step;
+  int bias_step;      // 1: one float per key, for all rows
   std::int64_t j;   // the tile's first key, within the sequence
   KeepMasks* keep;  // scratch
 };
@@ -174,6 +174,8 @@ HEED_INLINE void Settle(const ScoreArgs<X>& a, RowState& rows, int v, bool edge)
       at.distance.v[r] = Sub(position, Set(static_cast<float>(a.key + r)));
       at.bias.v[r] = Load(a.bias + r * a.bias_step + lane);
     }
+    if (a.bias_step == 1)
+      HEED_UNROLL for (int r = 0; r < kKeys; r++) at.bias.v[r] = Splat(a.bias + r);
     s = Offset<L>(terms, Cap<L>(terms, s), at);
     s = L::Mul(s, L::Const(a.outer));
   }

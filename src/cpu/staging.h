@@ -18,7 +18,9 @@ static_assert(kMostStaged % W == 0 && 32 % W == 0 && 32 % kKeys == 0);
 struct BiasStage {
   float values[kMostStaged][kRows];
   std::int64_t at;  // the key that values[0] belongs to; -1: none
-  int step;         // floats from key to key: kRows, or 0 where all keys have the same
+  // Floats from key to key: kRows, 0 where all keys have the same, or 1 where all rows do.
+  int step;
+  std::int64_t row;  // step 1: elements from the array's start to the row's key 0
 };
 
 template <class F>
@@ -37,12 +39,12 @@ struct FoldCheck {
     high = Max(x, high);
     return x;
   }
-  HEED_INLINE void Settle(float (*values)[kRows], int rows, int vectors) const {
+  HEED_INLINE void Settle(float* values, int rows, int vectors) const {
     const V limit = Set(kFoldLimit<float>);
     if (HEED_UNLIKELY(!AllLe(high, limit) || !AllLe(Set(-kFoldLimit<float>), low)))
-      for (int r = 0; r < rows; r++)
+      for (int r = 0; r < rows; r++, values += kRows)
         for (int v = 0; v < vectors; v++)
-          Store(values[r] + v * W, ClampFinite(Load(values[r] + v * W), kFoldLimit<float>));
+          Store(values + v * W, ClampFinite(Load(values + v * W), kFoldLimit<float>));
   }
 };
 
@@ -58,20 +60,7 @@ HEED_NOINLINE void StageBias(const Spread& bias, const RowFacts& facts, int vect
     for (int r = 0; r < vectors * W; r++) stage->values[0][r] = WidenOne<F>(p + facts.bias[r]);
     for (int v = 0; v < vectors; v++) check.Note(Load(stage->values[0] + v * W));
     stage->step = 0;
-    return check.Settle(stage->values, 1, vectors);
-  }
-  if (facts.bias[0] == facts.bias[kRows - 1]) {
-    // One row for all: rows repeat along queries and, in packed tiles, along heads. (Its first and
-    // last being the same row would not do for negative strides that meet; these are one head's.)
-    bool same = true;
-    for (int r = 1; r < kRows; r++) same &= facts.bias[r] == facts.bias[0];
-    if (same) {
-      for (int key = 0; key < n; key++) {
-        const V x = check.Note(Set(WidenOne<F>(p + facts.bias[0] + (j + key) * bias.col)));
-        for (int v = 0; v < vectors; v++) Store(stage->values[key] + v * W, x);
-      }
-      return check.Settle(stage->values, n, vectors);
-    }
+    return check.Settle(stage->values[0], 1, vectors);
   }
   for (int v = 0; v < vectors; v++)
     for (int key = 0; key < n; key += W) {
@@ -97,8 +86,30 @@ HEED_NOINLINE void StageBias(const Spread& bias, const RowFacts& facts, int vect
       Transpose(x);
       for (int i = 0; i < W; i++) Store(stage->values[key + i] + v * W, check.Note(x[i]));
     }
-  check.Settle(stage->values, n, vectors);
+  check.Settle(stage->values[0], n, vectors);
 }
+
+// Keys [j, j + n) of the one row that all rows of a tile have: a float per key is enough, and the
+// keys of a whole block may be staged at once, for every tile of it.
+template <class F>
+HEED_NOINLINE void StageBiasRow(const Spread& bias, std::int64_t row, std::int64_t j, int n,
+                                BiasStage* stage) {
+  const auto* const p = static_cast<const typename F::E*>(bias.data) + row + j * bias.col;
+  float* const values = stage->values[0];
+  FoldCheck check;
+  stage->at = j;
+  stage->step = 1;
+  stage->row = row;
+  int key = 0;
+  if (bias.col == 1)
+    for (; key + W <= n; key += W) Store(values + key, check.Note(F::Widen(p + key)));
+  for (; key < n; key++) values[key] = WidenOne<F>(p + key * bias.col);
+  const int last = (n + W - 1) / W * W;
+  for (; key < last; key++) values[key] = 0;
+  for (key = 0; key < last; key += W) check.Note(Load(values + key));
+  check.Settle(values, 1, last / W);
+}
+static_assert(kMaxKeys <= kMostStaged * kRows, "a block's keys fit");
 
 // Asks for a part of the stage of `keys` keys from j on: bias bytes come from memory or the outer
 // caches, and in one burst they would wait for each other. A tile in keys / kKeys calls, it asks for
