@@ -104,42 +104,63 @@ HEED_INLINE void FindLiveByInterval(const RowState& rows, const Visibility& sees
   }
 }
 
+// Takes away what is hidden of the 64 keys from `key` on. row(r): the bits of row r.
+template <class Row>
+HEED_INLINE void TakeHidden(const RowState& rows, const RowFacts& facts, int key, Row row,
+                            Live* live) {
+  const int column = key / kKeys;
+  const Columns here = BitRange(column, column + 64 / kKeys);
+  for (int v = 0; v < rows.vectors; v++) {
+    std::uint32_t *const low = live->bits[key / 32] + v * W,
+                         *const high = live->bits[key / 32 + 1] + v * W;
+    std::uint64_t any = 0, all = ~std::uint64_t{0};
+    if (facts.same >> v & 1) {
+      any = all = row(v * W);
+      for (int r = 0; r < W; r++) low[r] = static_cast<std::uint32_t>(any);
+      for (int r = 0; r < W; r++) high[r] = static_cast<std::uint32_t>(any >> 32);
+    } else {
+      for (int r = 0; r < W; r++) {
+        const std::uint64_t bits = row(v * W + r);
+        low[r] = static_cast<std::uint32_t>(bits);
+        high[r] = static_cast<std::uint32_t>(bits >> 32);
+        any |= bits;
+        all &= bits;
+      }
+    }
+    live->any[v] &= ~here | AnyOf(any) << column;
+    live->all[v] &= ~here | AllOf(all) << column;
+  }
+}
+
 // Takes away what mask and map hide.
 HEED_NOINLINE void FindLiveByMask(const ForwardCall& c, const RowState& rows, const RowFacts& facts,
                                   std::int64_t k0, int keys, Live* live) {
   const auto* const mask = static_cast<const std::uint8_t*>(c.mask.data);
   const auto* const map = static_cast<const std::uint8_t*>(c.block_map.data);
-  constexpr int kColumns = 64 / kKeys;
+  // Rows of a mask lie in pages of their own, and a line of each comes from an outer cache: the
+  // reads are asked for 64 keys ahead, and the loop around them is short, so that many wait at once.
+  const bool dense = mask && !map && c.mask.col == 1;
+  if (dense)
+    for (int r = 0; r < rows.vectors * W; r++) __builtin_prefetch(mask + facts.mask[r] + k0);
   for (int key = 0; key < keys; key += 64) {
     const int column = key / kKeys;
-    const Columns here = BitRange(column, column + kColumns);
-    if (!(live->live & here)) continue;
+    if (!(live->live & BitRange(column, column + 64 / kKeys))) continue;
     const int n = keys - key < 64 ? keys - key : 64;
-    const auto row = [&](int r) __attribute__((always_inline)) {
-      std::uint64_t bits = ~std::uint64_t{0};
-      if (mask) bits = MaskBits(mask + facts.mask[r] + (k0 + key) * c.mask.col, c.mask.col, n);
-      if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, k0 + key, n);
-      return bits;
-    };
-    for (int v = 0; v < rows.vectors; v++) {
-      std::uint32_t *const low = live->bits[key / 32] + v * W, *const high =
-                                                                   live->bits[key / 32 + 1] + v * W;
-      std::uint64_t any = 0, all = ~std::uint64_t{0};
-      if (facts.same >> v & 1) {
-        any = all = row(v * W);
-        for (int r = 0; r < W; r++) low[r] = static_cast<std::uint32_t>(any);
-        for (int r = 0; r < W; r++) high[r] = static_cast<std::uint32_t>(any >> 32);
-      } else {
-        for (int r = 0; r < W; r++) {
-          const std::uint64_t bits = row(v * W + r);
-          low[r] = static_cast<std::uint32_t>(bits);
-          high[r] = static_cast<std::uint32_t>(bits >> 32);
-          any |= bits;
-          all &= bits;
-        }
-      }
-      live->any[v] &= ~here | AnyOf(any) << column;
-      live->all[v] &= ~here | AllOf(all) << column;
+    if (dense && n == 64) {
+      const std::uint8_t* const p = mask + k0 + key;
+      const auto row = [&](int r) __attribute__((always_inline)) {
+        __builtin_prefetch(p + facts.mask[r] + 64);
+        return NonZero64(p + facts.mask[r]);
+      };
+      TakeHidden(rows, facts, key, row, live);
+    } else {
+      const auto row = [&](int r) __attribute__((always_inline)) {
+        std::uint64_t bits = ~std::uint64_t{0};
+        if (mask) bits = MaskBits(mask + facts.mask[r] + (k0 + key) * c.mask.col, c.mask.col, n);
+        if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, k0 + key, n);
+        return bits;
+      };
+      TakeHidden(rows, facts, key, row, live);
     }
   }
   live->live = 0;
