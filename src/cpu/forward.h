@@ -383,18 +383,30 @@ class Forward {
     a.x_step = packs_v_ ? w_.v_step : keys_.v_step;
     a.from_step = w_.padded;
     a.out_step = direct ? c_.o_steps.row : w_.padded;
-    for (int r = 0; r < rows.rows; r += kStep) {
+    for (int r = 0; r < rows.rows; r += a.rows) {
       Run runs[kMostRuns];
+      a.rows = kNarrow<kCols> ? RowsAlike(w_.live[t], r, kStep) : kStep;
+      if (a.rows > rows.rows - r) a.rows = rows.rows - r;
       a.runs = runs;
-      a.count = RunsOf<kPair>(rows, w_.live[t], r, kStep, k0, runs);
+      a.count = RunsOf<kPair>(rows, w_.live[t], r, a.rows, k0, runs);
       a.pt = w_.pt + r;
       a.from = rows.begun ? o + static_cast<std::int64_t>(r) * w_.padded : nullptr;
       a.factor = last ? w_.factor + r : nullptr;
-      a.rows = rows.rows - r < kStep ? rows.rows - r : kStep;
       a.out = direct ? static_cast<float*>(c_.o) + OutRow(t, r) + v * W
                      : o + static_cast<std::int64_t>(r) * w_.padded;
-      if (!AccumulateTile<X, kCols>(a)) rows.odd = true;
+      if (!Sums<kCols, kStep>(a)) rows.odd = true;
     }
+  }
+
+  // Whether there are tiles for fewer rows than registers hold: two less, four less, .. With an odd
+  // number they would read behind the last row.
+  template <int kCols>
+  static constexpr bool kNarrow = kCols == kMaxCols&& AccumulateRows(kCols) % 2 == 0 && W % 2 == 0;
+  template <int kCols, int kCount>
+  static HEED_INLINE bool Sums(const AccumulateArgs& a) {
+    if constexpr (kNarrow<kCols> && kCount > 2)
+      if (a.rows <= kCount - 2) return Sums<kCols, kCount - 2>(a);
+    return AccumulateTile<X, kCols, kRows, 1, kCount>(a);
   }
 
   // Whether the last accumulation may write o itself: whole vectors of floats, rows evenly spaced.

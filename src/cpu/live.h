@@ -70,15 +70,16 @@ HEED_INLINE std::uint64_t MaskBits(const std::uint8_t* p, std::int64_t step, int
   return NonZero64(t);
 }
 
-// Keys [j, j + n) of a row of the block map.
+// n keys of a row of the block map whose blocks are `cols` keys wide, from its block `cell` on, which
+// ends after `left` keys.
 HEED_INLINE std::uint64_t MapBits(const std::uint8_t* p, std::int64_t step, std::int64_t cols,
-                                  std::int64_t j, int n) {
+                                  std::int64_t cell, std::int64_t left, int n) {
   std::uint64_t bits = 0;
-  for (int at = 0; at < n;) {
-    const std::int64_t c = (j + at) / cols;
-    const int end = static_cast<int>(heed::Min((c + 1) * cols - j, n));
-    if (p[c * step]) bits |= BitRange(at, end);
+  for (int at = 0; at < n; cell++) {
+    const int end = left < n - at ? at + static_cast<int>(left) : n;
+    if (p[cell * step]) bits |= BitRange(at, end);
     at = end;
+    left = cols;
   }
   return bits;
 }
@@ -111,8 +112,8 @@ HEED_INLINE void TakeHidden(const RowState& rows, const RowFacts& facts, int key
   const int column = key / kKeys;
   const Columns here = BitRange(column, column + 64 / kKeys);
   for (int v = 0; v < rows.vectors; v++) {
-    std::uint32_t *const low = live->bits[key / 32] + v * W,
-                         *const high = live->bits[key / 32 + 1] + v * W;
+    std::uint32_t *const low = live->bits[key / 32] + v * W, *const high =
+                                                                 live->bits[key / 32 + 1] + v * W;
     std::uint64_t any = 0, all = ~std::uint64_t{0};
     if (facts.same >> v & 1) {
       any = all = row(v * W);
@@ -154,10 +155,12 @@ HEED_NOINLINE void FindLiveByMask(const ForwardCall& c, const RowState& rows, co
       };
       TakeHidden(rows, facts, key, row, live);
     } else {
+      const std::int64_t cell = map ? (k0 + key) / c.block_cols : 0,
+                         left = map ? (cell + 1) * c.block_cols - (k0 + key) : 0;
       const auto row = [&](int r) __attribute__((always_inline)) {
         std::uint64_t bits = ~std::uint64_t{0};
         if (mask) bits = MaskBits(mask + facts.mask[r] + (k0 + key) * c.mask.col, c.mask.col, n);
-        if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, k0 + key, n);
+        if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, cell, left, n);
         return bits;
       };
       TakeHidden(rows, facts, key, row, live);
@@ -183,6 +186,16 @@ HEED_INLINE Columns LiveRows(const Live& live, int row, int count) {
     columns |= AnyOf(low | static_cast<std::uint64_t>(high) << 32) << (key / kKeys);
   }
   return columns & live.live;
+}
+
+// How many rows from `row` on, `most` at most, are summed together. Where the next vector sees other
+// columns it is not among them: each would be summed over the columns of both (10 % of 64 x 128
+// blocks kept: 6 points).
+HEED_INLINE int RowsAlike(const Live& live, int row, int most) {
+  if (!live.masked) return most;
+  for (int v = row / W + 1; v < kVecs && v * W < row + most; v++)
+    if (live.any[v] != live.any[v - 1]) return v * W - row;
+  return most;
 }
 
 }  // namespace heed::cpu::HEED_ISA

@@ -47,14 +47,17 @@ class LookAhead {
     // All of the mask within the tiles that are computed; keys and values in proportion to them.
     const std::int64_t steps = heed::Max(here.columns / stride_, 1),
                        looks = here.tiles * heed::Max(c_.blocks.keys / (stride_ * kKeys), 1);
-    touch_ = CeilDiv(mask_lines_, steps) + CeilDiv(ahead_.lines() - mask_lines_, looks);
+    // Where little is computed, most of them would be asked for in vain, in its way (10 % of a block
+    // map kept, bf16: 1 point).
+    touch_ = CeilDiv(mask_lines_, steps);
+    if (steps * 4 >= looks) touch_ += CeilDiv(ahead_.lines() - mask_lines_, looks);
     if (here.columns == 0) ahead_.Touch(mask_lines_);
   }
 
   // Asks for a part; returns how many of `whole` score tiles may pass before the next part. Few rows
   // need their keys sooner: they take one.
   HEED_INLINE int Step(int whole) {
-    if (ahead_.lines() == 0) return whole;
+    if (touch_ == 0) return whole;
     ahead_.Touch(touch_);
     return whole < stride_ ? whole : stride_;
   }

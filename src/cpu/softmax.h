@@ -36,8 +36,8 @@ struct ScoreArgs {
   const RowFacts* facts;
   const float* bias;  // [kKeys][bias_step], all kRows rows; readable even without a bias
   int bias_step;      // 1: one float per key, for all rows
-  std::int64_t j;   // the tile's first key, within the sequence
-  KeepMasks* keep;  // scratch
+  std::int64_t j;     // the tile's first key, within the sequence
+  KeepMasks* keep;    // scratch
 };
 
 // Probabilities of two keys (r, r + 1) and one vector, as P is laid out: floats row by row, pairs

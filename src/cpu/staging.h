@@ -62,6 +62,13 @@ HEED_NOINLINE void StageBias(const Spread& bias, const RowFacts& facts, int vect
     stage->step = 0;
     return check.Settle(stage->values[0], 1, vectors);
   }
+  if (facts.one_bias) {
+    for (int key = 0; key < n; key++) {
+      const V x = check.Note(Set(WidenOne<F>(p + facts.bias[0] + (j + key) * bias.col)));
+      for (int v = 0; v < vectors; v++) Store(stage->values[key] + v * W, x);
+    }
+    return check.Settle(stage->values[0], n, vectors);
+  }
   for (int v = 0; v < vectors; v++)
     for (int key = 0; key < n; key += W) {
       const int count = n - key < W ? n - key : W;

@@ -85,8 +85,8 @@ struct Run {
 //   x       [units][..]     rows x_step units apart
 //   from    null: start at zero
 //   factor  null: 1; a factor of 0 writes 0, whatever the sum holds
-//   rows    how many of the AccumulateRows(kCols) are written; the others are computed from what pt
-//           holds and thrown away
+//   rows    how many of the kCount are written; the others are computed from what pt holds and
+//           thrown away
 struct AccumulateArgs {
   const Run* runs;
   int count;
@@ -101,9 +101,9 @@ struct AccumulateArgs {
   int rows;
 };
 // Returns whether every sum is finite; only with a factor, that is, when they are complete.
-template <class X, int kCols, int kUnitStep = kRows, int kRowStep = 1>
+template <class X, int kCols, int kUnitStep = kRows, int kRowStep = 1,
+          int kCount = AccumulateRows(kCols)>
 HEED_NOINLINE bool AccumulateTile(const AccumulateArgs& a) {
-  constexpr int kCount = AccumulateRows(kCols);
   using U = typename X::U;
   V acc[kCount][kCols];
   if (a.from) {
