@@ -26,6 +26,7 @@ constexpr const char* kExamples =
     "  heed explain --sq 4096 --mask blocks:64:0.25 --svg tiles.svg\n"
     "  heed explain --lengths 128-2048:16 --causal         # a packed batch of 16 sequences\n"
     "  heed explain --sq 4096 --dtype f64                  # refused requests say why\n"
+    "  heed explain --sq 4096 --heads 8 --op backward      # gradients: products, workspace\n"
     "  heed explain --sq 512 --op backward --backend reference --json";
 
 struct Options {

@@ -79,6 +79,21 @@ class Explain(ProgramTest):
             with self.subTest(args=args):
                 self.assertEqual(self.json("explain", "--sq", 64, *args, "--backend", "reference")["backend"], "reference")
 
+    def test_the_engine_serves_the_backward(self):
+        """Flops are five products of the visible pairs; memory grows with the sequence, not with its square."""
+        plan = self.json("explain", "--sq", 1024, "--d", 48, "--dv", 80, "--heads", 4, "--kv-heads", 2, "--causal", "--op", "backward",
+                         "--threads", 1)
+        self.assertEqual((plan["backend"], plan["kernel"].split(" ")[0]), ("cpu", "backward"))
+        self.assertEqual(plan["flops"], 4 * 1024 * 1025 / 2 * (6 * 48 + 4 * 80))
+        longer = self.json("explain", "--sq", 16384, "--op", "backward", "--threads", 1)
+        short = self.json("explain", "--sq", 4096, "--op", "backward", "--threads", 1)
+        self.assertLess(longer["workspace_bytes"], 4.5 * short["workspace_bytes"])
+        for options in (("--softcap", 30), ("--alibi",), ("--bias", "1,1,S,S", "--dbias"), ("--mask", "random:0.5"), ("--dropout", 0.1),
+                        ("--sinks", "--dsinks"), ("--window", "31,5"), ("--dlse", "--f32-grads", "--accumulate"), ("--dtype", "f16")):
+            with self.subTest(options=options):
+                text = self.done("explain", "--sq", 300, "--op", "backward", *options)
+                self.assertRegex(text, r"workspace [\d.]+ [kM]?B = \w+")
+
     def test_counts_of_arrays(self):
         """Tiles of 1 x 64 by the reference: every pattern whose counts are known."""
         def explain(*args):
