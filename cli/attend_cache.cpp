@@ -22,13 +22,7 @@ Status NeedNumbers(const TensorFile& file, const char* name) {
   if (t->shape.size() != 4) {
     return Invalid("{} has the shape {}; a call over a cache needs 4 dimensions", name, t->shape);
   }
-  if (!io::ToDType(t->type)) {
-    return Invalid("{} is {}; F32, BF16, F16 or F64 is needed", name, io::Name(t->type));
-  }
-  const Tensor* q = file.Find("q");
-  if (t->type == q->type) return {};
-  return Invalid("{} is {} and q is {}; they must be the same, and --dtype converts them", name,
-                 io::Name(t->type), io::Name(q->type));
+  return ExpectNumbers(file, name);
 }
 
 Status ConvertNumbers(TensorFile& file, std::optional<DType> dtype) {
@@ -61,21 +55,10 @@ Status FitShapes(const TensorFile& file, bool head_first, Problem* p) {
         "heads; q's and k_cache's must be equal, and all of them 1 or more",
         q.width, k.width, v.width, k.heads);
   }
-  p->batch = q.batch;
-  p->q_len = q.rows;
-  p->q_heads = q.heads;
-  p->k_heads = k.heads;
-  p->dim = q.width;
-  p->dim_v = v.width;
+  SetSizes(q, k, v, head_first, p);
   p->cache.given = true;
   p->cache.slots = k.batch;
   p->cache.rows = k.rows;
-  if (head_first) {
-    p->q_strides = HeadFirst(q);
-    p->k_strides = HeadFirst(k);
-    p->v_strides = HeadFirst(v);
-    p->o_strides = HeadFirst({q.batch, q.rows, q.heads, v.width});
-  }
   return {};
 }
 

@@ -30,14 +30,7 @@ Status CheckQkv(TensorFile& file, std::optional<DType> dtype) {
     if (dtype) {
       if (Status s = ConvertTo(file, name, io::FromDType(*dtype)); !s) return s;
     }
-    tensor = file.Find(name);
-    if (!io::ToDType(tensor->type)) {
-      return Invalid("{} is {}; F32, BF16, F16 or F64 is needed", name, io::Name(tensor->type));
-    }
-    if (tensor->type != file.Find("q")->type) {
-      return Invalid("{} is {} and q is {}; they must be the same, and --dtype converts them", name,
-                     io::Name(tensor->type), io::Name(file.Find("q")->type));
-    }
+    if (Status s = ExpectNumbers(file, name); !s) return s;
   }
   return {};
 }
@@ -62,19 +55,8 @@ Status FitQkv(const TensorFile& file, bool head_first, Problem* p) {
     return Invalid("rows of q have {} entries and rows of v {}; 1 to 1024 are accepted", q.width,
                    v.width);
   }
-  p->batch = q.batch;
-  p->q_len = q.rows;
+  SetSizes(q, k, v, head_first, p);
   p->k_len = k.rows;
-  p->q_heads = q.heads;
-  p->k_heads = k.heads;
-  p->dim = q.width;
-  p->dim_v = v.width;
-  if (head_first) {
-    p->q_strides = HeadFirst(q);
-    p->k_strides = HeadFirst(k);
-    p->v_strides = HeadFirst(v);
-    p->o_strides = HeadFirst({q.batch, q.rows, q.heads, v.width});
-  }
   return {};
 }
 

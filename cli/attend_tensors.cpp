@@ -19,6 +19,20 @@ Axes AxesOf(const Tensor& t, bool head_first) {
 
 Strides HeadFirst(const Axes& a) { return {a.heads * a.rows * a.width, a.width, a.rows * a.width}; }
 
+void SetSizes(const Axes& q, const Axes& k, const Axes& v, bool head_first, Problem* p) {
+  p->batch = q.batch;
+  p->q_len = q.rows;
+  p->q_heads = q.heads;
+  p->k_heads = k.heads;
+  p->dim = q.width;
+  p->dim_v = v.width;
+  if (!head_first) return;
+  p->q_strides = HeadFirst(q);
+  p->k_strides = HeadFirst(k);
+  p->v_strides = HeadFirst(v);
+  p->o_strides = HeadFirst({q.batch, q.rows, q.heads, v.width});
+}
+
 Status ConvertTo(TensorFile& file, const char* name, ElementType type) {
   auto* tensor = const_cast<Tensor*>(file.Find(name));
   if (tensor == nullptr || tensor->type == type) return {};
@@ -26,6 +40,16 @@ Status ConvertTo(TensorFile& file, const char* name, ElementType type) {
   if (!converted) return converted.status();
   *tensor = std::move(*converted);
   return {};
+}
+
+Status ExpectNumbers(const TensorFile& file, const char* name) {
+  const ElementType type = file.Find(name)->type, of_q = file.Find("q")->type;
+  if (!io::ToDType(type)) {
+    return Invalid("{} is {}; F32, BF16, F16 or F64 is needed", name, io::Name(type));
+  }
+  if (type == of_q) return {};
+  return Invalid("{} is {} and q is {}; they must be the same, and --dtype converts them", name,
+                 io::Name(type), io::Name(of_q));
 }
 
 Status Expect(const TensorFile& file, const char* name, ElementType type,

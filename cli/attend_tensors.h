@@ -26,9 +26,14 @@ struct Axes {
 };
 Axes AxesOf(const io::Tensor& tensor, bool head_first);
 Strides HeadFirst(const Axes& axes);
+/// What of a problem follows from the axes of q and of the tensors with its keys and values.
+void SetSizes(const Axes& q, const Axes& k, const Axes& v, bool head_first, Problem* problem);
 
 /// The tensor, if there is one, becomes one of this type.
 Status ConvertTo(io::TensorFile& file, const char* name, io::ElementType type);
+
+/// The tensor, which must be there, is of a type that attention computes with, and of q's.
+Status ExpectNumbers(const io::TensorFile& file, const char* name);
 
 /// A tensor of exactly this type and shape, or none.
 Status Expect(const io::TensorFile& file, const char* name, io::ElementType type,
