@@ -28,21 +28,25 @@ if(NOT TARGET rapidcheck)
   message(STATUS "heed: no rapidcheck for this target; the property tests are left out")
 endif()
 
-# heed_add_test(NAME name SOURCES file... [LIBS target...] [RAPIDCHECK] [INTERNAL]
+# heed_add_test(NAME name SOURCES file... [LIBS target...] [RAPIDCHECK] [INTERNAL] [REDUCED]
 #               [LABELS label...] [TIMEOUT seconds] [ENVIRONMENT VAR=value...])
 #   INTERNAL    may include headers of src/; everything else sees the public API alone
 #   RAPIDCHECK  property tests: left out where rapidcheck is
+#   REDUCED     the short sibling of a slow test, and a part of it: only where slow ones do not run
 #   LABELS      threads: uses the pool, so it runs under the thread sanitizer
 #               native: takes minutes where programs are emulated, and stays out there
 #               slow: left out of the reduced runs (sanitizers and emulation in `make test`)
 # Target tests_<label> builds all tests of a label, tests_reduced all that are not slow.
 function(heed_add_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "RAPIDCHECK;INTERNAL" "NAME;TIMEOUT"
+  cmake_parse_arguments(PARSE_ARGV 0 arg "RAPIDCHECK;INTERNAL;REDUCED" "NAME;TIMEOUT"
                         "SOURCES;LIBS;LABELS;ENVIRONMENT")
   if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_SOURCES)
     message(FATAL_ERROR "heed_add_test(${arg_NAME}): bad arguments ${arg_UNPARSED_ARGUMENTS}")
   endif()
   if(arg_RAPIDCHECK AND NOT TARGET rapidcheck)
+    return()
+  endif()
+  if(arg_REDUCED AND NOT HEED_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
     return()
   endif()
   if(NOT arg_TIMEOUT)
@@ -53,11 +57,15 @@ function(heed_add_test)
   target_link_libraries(${arg_NAME} PRIVATE heed_gtest heed_warnings ${arg_LIBS} heed::heed)
   # What takes time is in the library and in verify; a test itself should be quick to compile.
   target_compile_options(${arg_NAME} PRIVATE $<$<CONFIG:Release>:-O1>)
+  if(NOT arg_INTERNAL)  # those run inline code of src at length
+    target_compile_options(${arg_NAME} PRIVATE ${HEED_SANITIZED_O0})
+  endif()
   # tests/ itself for what tests share: cases.h, check.h.
   target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${arg_NAME} PRIVATE
     HEED_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HEED_DATA_DIR="${PROJECT_SOURCE_DIR}/data"
     HEED_BINARY_DIR="${CMAKE_CURRENT_BINARY_DIR}"
+    $<$<BOOL:${arg_REDUCED}>:HEED_TEST_REDUCED>
     # An emulator of user programs forks and schedules differently from a kernel.
     $<$<BOOL:${CMAKE_CROSSCOMPILING}>:HEED_EMULATED=1>)
   if(arg_INTERNAL)
