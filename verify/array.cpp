@@ -68,7 +68,8 @@ Reach ReachOf(const View& view) {
 
 Array Gather(const View& view) {
   Array a = Zeros(view.shape);
-  for (std::int64_t i = 0; i < a.size(); ++i) a[i] = Load(view.data, view.type, OffsetOf(view, i));
+  std::int64_t i = 0;
+  ForEachOffset(view, [&](std::int64_t offset) { a[i++] = Load(view.data, view.type, offset); });
   return a;
 }
 

@@ -37,6 +37,18 @@ struct View {
 /// Offset in elements of the `flat`-th element in row-major order.
 std::int64_t OffsetOf(const View& view, std::int64_t flat);
 
+/// f(OffsetOf(view, flat)) for every element, in row-major order; divides once a row.
+template <class F>
+void ForEachOffset(const View& view, F&& f) {
+  const std::int64_t count = CountOf(view.shape);
+  const std::int64_t row = view.shape.empty() ? 1 : view.shape.back();
+  const std::int64_t step = view.shape.empty() ? 0 : view.strides.back();
+  for (std::int64_t flat = 0; flat < count; flat += row) {
+    const std::int64_t first = OffsetOf(view, flat);
+    for (std::int64_t n = 0; n < row; ++n) f(first + n * step);
+  }
+}
+
 /// First and last offset + 1 that a view touches, in elements; {0, 0} if it has none.
 struct Reach {
   std::int64_t first = 0, last = 0;

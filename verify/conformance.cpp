@@ -19,24 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Scratch memory with a zone behind it that must not change.
-class Scratch {
- public:
-  explicit Scratch(std::int64_t bytes)
-      : bytes_(static_cast<std::size_t>(bytes)), memory_(bytes_ + kZone, kPattern) {}
-  Workspace workspace() { return {memory_.data(), bytes_}; }
-  bool Intact() const {
-    return std::all_of(memory_.begin() + static_cast<std::ptrdiff_t>(bytes_), memory_.end(),
-                       [](std::byte b) { return b == kPattern; });
-  }
-
- private:
-  static constexpr std::size_t kZone = 4096;
-  static constexpr std::byte kPattern{0xA5};
-  std::size_t bytes_;
-  std::vector<std::byte> memory_;
-};
-
 // One run of a case: the outputs, and the verdict as it grows.
 class Runner {
  public:

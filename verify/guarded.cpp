@@ -31,17 +31,21 @@ View Guarded::view() const {
 }
 
 std::int64_t Guarded::Spilled() const {
-  const auto size = static_cast<std::size_t>(SizeOf(view_.type));
-  std::vector<bool> ours(bytes_.size(), false);
-  const std::int64_t count = CountOf(view_.shape);
-  for (std::int64_t n = 0; n < count; ++n) {
-    const std::int64_t at =
-        static_cast<std::int64_t>(start_) + OffsetOf(view_, n) * static_cast<std::int64_t>(size);
-    std::fill_n(ours.begin() + at, size, true);
-  }
-  std::int64_t spilled = 0;
-  for (std::size_t n = 0; n < bytes_.size(); ++n) spilled += !ours[n] && bytes_[n] != kPattern;
-  return spilled;
+  const auto size = static_cast<std::int64_t>(SizeOf(view_.type));
+  io::AlignedBytes others = bytes_;
+  ForEachOffset(view_, [&](std::int64_t offset) {
+    std::fill_n(others.begin() + static_cast<std::ptrdiff_t>(start_) + offset * size, size,
+                kPattern);
+  });
+  return std::count_if(others.begin(), others.end(), [](std::byte b) { return b != kPattern; });
+}
+
+Scratch::Scratch(std::int64_t bytes)
+    : bytes_(static_cast<std::size_t>(bytes)), memory_(bytes_ + kZone, kPattern) {}
+
+bool Scratch::Intact() const {
+  return std::all_of(memory_.begin() + static_cast<std::ptrdiff_t>(bytes_), memory_.end(),
+                     [](std::byte b) { return b == kPattern; });
 }
 
 }  // namespace heed::verify

@@ -1,11 +1,12 @@
-// verify/guarded.h: memory for outputs that shows what was written beside them. Not here:
-// comparison of values.
+// verify/guarded.h: memory for outputs and for a call's workspace that shows what was written beside
+// them. Not here: comparison of values.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "heed/heed.h"
 #include "io/tensor.h"
 #include "verify/array.h"
 
@@ -31,6 +32,20 @@ class Guarded {
   View view_;
   io::AlignedBytes bytes_;
   std::size_t start_ = 0;  // of the tensor's element 0
+};
+
+/// A workspace of so many bytes, full of the same pattern (what is read as a number must have been
+/// written), with a zone of it behind.
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t bytes);
+  Workspace workspace() { return {memory_.data(), bytes_}; }
+  /// Nobody wrote behind it.
+  bool Intact() const;
+
+ private:
+  std::size_t bytes_;
+  std::vector<std::byte> memory_;
 };
 
 }  // namespace heed::verify

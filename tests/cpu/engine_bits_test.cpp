@@ -8,6 +8,8 @@
 
 #include "cases.h"
 #include "engine_testing.h"
+#include "verify/guarded.h"
+#include "verify/layout.h"
 
 namespace heed::testing_cpu {
 namespace {

@@ -11,6 +11,8 @@
 #include "cases.h"
 #include "engine_testing.h"
 #include "verify/compare.h"
+#include "verify/guarded.h"
+#include "verify/layout.h"
 #include "verify/plain.h"
 #include "verify/tolerance.h"
 

@@ -13,25 +13,6 @@ namespace {
 
 using verify::Role;
 
-constexpr std::size_t kZone = 4096;
-constexpr std::byte kPattern{0xFF};  // NaN: what is read must have been written
-
-// Scratch memory with a zone behind it.
-class Scratch {
- public:
-  explicit Scratch(std::int64_t bytes)
-      : bytes_(static_cast<std::size_t>(bytes)), memory_(bytes_ + kZone, kPattern) {}
-  Workspace workspace() { return {memory_.data(), bytes_}; }
-  bool Intact() const {
-    return std::all_of(memory_.begin() + static_cast<std::ptrdiff_t>(bytes_), memory_.end(),
-                       [](std::byte b) { return b == kPattern; });
-  }
-
- private:
-  std::size_t bytes_;
-  std::vector<std::byte> memory_;
-};
-
 void* Make(const Problem& p, Role role, verify::Guarded* out) {
   *out = verify::Guarded(verify::ViewOf(p, role));
   return out->data();
@@ -39,12 +20,11 @@ void* Make(const Problem& p, Role role, verify::Guarded* out) {
 
 void* CopyOf(const Problem& p, Role role, const void* from, verify::Guarded* out) {
   auto* to = static_cast<std::byte*>(Make(p, role, out));
-  const verify::View view = verify::ViewOf(p, role);
-  const std::int64_t size = SizeOf(p.dtype), count = verify::CountOf(view.shape);
-  for (std::int64_t n = 0; n < count; ++n) {
-    const std::int64_t at = verify::OffsetOf(view, n) * size;
-    std::memcpy(to + at, static_cast<const std::byte*>(from) + at, static_cast<std::size_t>(size));
-  }
+  const std::int64_t size = SizeOf(p.dtype);
+  verify::ForEachOffset(verify::ViewOf(p, role), [&](std::int64_t offset) {
+    std::memcpy(to + offset * size, static_cast<const std::byte*>(from) + offset * size,
+                static_cast<std::size_t>(size));
+  });
   return to;
 }
 
@@ -112,7 +92,7 @@ Output RunOn(const Engine& engine, const Problem& problem, Buffers buffers, int 
     ADD_FAILURE() << engine.name() << ": " << plan.status().message();
     return out;
   }
-  Scratch scratch(plan->workspace_bytes());
+  verify::Scratch scratch(plan->workspace_bytes());
   buffers.workspace = scratch.workspace();
   out.status = Run(*plan, buffers);
   EXPECT_TRUE(out.status.ok()) << engine.name() << ": " << out.status.message();
@@ -133,7 +113,7 @@ Status RunRefused(const Engine& engine, const Problem& problem, Buffers buffers)
   const Result<Plan> plan = MakePlan(problem, OptionsOf(engine, 2));
   EXPECT_TRUE(plan.ok()) << plan.status().message();
   if (!plan) return plan.status();
-  Scratch scratch(plan->workspace_bytes());
+  verify::Scratch scratch(plan->workspace_bytes());
   buffers.workspace = scratch.workspace();
   const Status status = Run(*plan, buffers);
   EXPECT_FALSE(status.ok()) << "nothing was found wrong";
