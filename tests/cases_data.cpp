@@ -15,8 +15,9 @@ namespace heed::cases {
 double Uniform(std::uint64_t bits) { return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53; }
 
 double Normal(std::uint64_t bits) {
-  return std::sqrt(-2 * std::log(Uniform(bits))) *
-         std::cos(2 * std::numbers::pi * Uniform(Mix(bits)));
+  double sum = -2;
+  for (int n = 0; n < 4; ++n) sum += (static_cast<double>(bits >> 16 * n & 0xFFFF) + 0.5) * 0x1p-16;
+  return sum * std::numbers::sqrt3;
 }
 
 void Put(DType type, std::byte* at, double value) {

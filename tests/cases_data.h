@@ -27,8 +27,10 @@ inline std::uint64_t HashOf(std::uint64_t seed, std::initializer_list<std::int64
   return bits;
 }
 
-// In (0, 1), and of N(0, 1).
+// In (0, 1).
 double Uniform(std::uint64_t bits);
+// Nearly of N(0, 1): the sum of four uniform numbers, within 3.47. A logarithm and a cosine for each
+// number took half of the time of the tests.
 double Normal(std::uint64_t bits);
 
 // Stores one element, rounded once.
