@@ -22,14 +22,14 @@
 namespace heed::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kAttendExamples =
     "  heed attend in.safetensors out.safetensors --causal\n"
     "  heed attend data/minilm.safetensors out.safetensors      its metadata has the scale\n"
     "  heed attend --q q.npy --k k.npy --v v.npy --out o.npy --lse lse.npy --causal\n"
     "  heed attend packed.safetensors out.safetensors --backend reference\n"
     "\n"
     "IN has q, k and v: (B, S, H, D), or (S, H, D) for one sequence, or (S, D) for one head; with\n"
-    "cu_seqlens, (T, H, D) is a packed batch. Options come from its metadata and its further "
+    "cu_seqlens, (T, H, D) is a packed batch. AttendOptions come from its metadata and its further "
     "tensors\n"
     "(alibi_slopes, bias, mask, sinks, key_lengths, query_offset, block_map) where it has them, "
     "and\n"
@@ -40,7 +40,7 @@ constexpr const char* kExamples =
     "stays\n"
     "as it is. OUT replaces an existing file only when it is complete.";
 
-struct Options {
+struct AttendOptions {
   std::string in, out;            // .safetensors
   std::string q, k, v, npy, lse;  // .npy
   std::string dtype, layout;
@@ -53,7 +53,7 @@ struct Options {
 };
 
 // Wrong combinations of names, in a sentence; empty if all is well.
-std::string Misuse(const Options& o) {
+std::string Misuse(const AttendOptions& o) {
   if (o.arrays()) {
     if (o.q.empty() || o.k.empty() || o.v.empty() || o.npy.empty()) {
       return "--q, --k, --v and --out go together";
@@ -74,7 +74,7 @@ Status Writable(const std::string& path) {
   return {StatusCode::kInvalid, path + ": cannot be written: " + std::strerror(errno)};
 }
 
-Result<io::TensorFile> ReadInput(const Options& o) {
+Result<io::TensorFile> ReadInput(const AttendOptions& o) {
   if (!o.arrays()) return io::ReadSafetensors(o.in);
   io::TensorFile file;
   for (const auto& [name, path] : {std::pair{"q", &o.q}, {"k", &o.k}, {"v", &o.v}}) {
@@ -95,8 +95,8 @@ void MoveCaches(AttendInput* input, io::TensorFile* to) {
   }
 }
 
-Status WriteOutput(const Options& o, AttendInput* input, const Problem& problem, io::Tensor out,
-                   io::Tensor lse) {
+Status WriteOutput(const AttendOptions& o, AttendInput* input, const Problem& problem,
+                   io::Tensor out, io::Tensor lse) {
   if (o.arrays()) {
     if (Status s = io::WriteNpy(o.npy, out); !s) return s;
     return o.lse.empty() ? Status() : io::WriteNpy(o.lse, lse);
@@ -109,7 +109,7 @@ Status WriteOutput(const Options& o, AttendInput* input, const Problem& problem,
   return io::WriteSafetensors(o.out, file);
 }
 
-int Attend(Options& o) {
+int Attend(AttendOptions& o) {
   if (const std::string misuse = Misuse(o); !misuse.empty()) {
     return Fail(kUsage, misuse + "; `heed attend --help` shows examples");
   }
@@ -175,10 +175,10 @@ int Attend(Options& o) {
 }  // namespace
 
 void AddAttend(CLI::App& program, Action* action) {
-  CLI::App* command =
-      AddCommand(program, "attend",
-                 "Attention of the tensors in a .safetensors file or in .npy files", kExamples);
-  auto o = std::make_shared<Options>();
+  CLI::App* command = AddCommand(program, "attend",
+                                 "Attention of the tensors in a .safetensors file or in .npy files",
+                                 kAttendExamples);
+  auto o = std::make_shared<AttendOptions>();
   command->add_option("IN", o->in, "a .safetensors file with q, k, v");
   command->add_option("OUT", o->out, "a .safetensors file for out and lse");
   const char* arrays = "NumPy files";

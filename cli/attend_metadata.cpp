@@ -6,14 +6,12 @@
 #include <algorithm>
 #include <cctype>
 #include <functional>
-#include <nlohmann/json.hpp>
 
+#include "cli/json.h"
 #include "cli/options_parse.h"
 
 namespace heed::cli {
 namespace {
-
-using Json = nlohmann::json;
 
 // Takes a value, as text and as JSON; false: it makes no sense.
 using Take = std::function<bool(const std::string& text, const Json& value)>;

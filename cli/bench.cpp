@@ -14,7 +14,7 @@
 namespace heed::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kBenchExamples =
     "  heed bench                                       one head, 2048 tokens, d = 64, f32\n"
     "  heed bench --sq 8192 --d 128 --dtype bf16 --causal --threads 1\n"
     "  heed bench --sq 4096 --standard                  beside OpenBLAS and a softmax of all "
@@ -28,7 +28,7 @@ constexpr const char* kExamples =
     "  heed bench --op decode --kv-total-mb 256 --heads 64 --kv-heads 8 --d 128 --dtype bf16\n"
     "  heed bench --op decode --sk 16384 --page-size 16 --layout bhsd --d 128";
 
-struct Options {
+struct BenchOptions {
   ProblemOptions problem;
   bench::Request request;
   bool json = false;
@@ -98,7 +98,7 @@ std::string Terms(const Problem& p) {
   return Join(said, ", ");
 }
 
-std::string Shape(const Problem& p, const Options& o) {
+std::string Shape(const Problem& p, const BenchOptions& o) {
   std::string text =
       fmt::format("{} {} · batch {} · {} queries, {} keys · heads {}", Timed(o.request),
                   heed::Name(p.dtype), p.batch, p.q_len, p.k_len, p.q_heads);
@@ -111,7 +111,7 @@ std::string Shape(const Problem& p, const Options& o) {
   return text;
 }
 
-void PrintText(const bench::Report& report, const Options& options) {
+void PrintText(const bench::Report& report, const BenchOptions& options) {
   const PlanInfo& i = report.info;
   const bench::Times& t = report.times;
   fmt::print("problem   {}\n", Shape(report.problem, options));
@@ -143,7 +143,7 @@ void PrintText(const bench::Report& report, const Options& options) {
              s.max_abs_difference);
 }
 
-int Bench(Options& options) {
+int Bench(BenchOptions& options) {
   Progress progress;
   options.request.progress = [&](const std::string& what) { progress.Show(what); };
   options.request.problem = options.problem.Over({.q_len = 2048, .dim = 64});
@@ -165,8 +165,8 @@ int Bench(Options& options) {
 void AddBench(CLI::App& program, Action* action) {
   CLI::App* command = AddCommand(
       program, "bench",
-      "Time a problem on random inputs, as a share of the peak measured beside it", kExamples);
-  auto options = std::make_shared<Options>();
+      "Time a problem on random inputs, as a share of the peak measured beside it", kBenchExamples);
+  auto options = std::make_shared<BenchOptions>();
   options->problem.AddTo(*command, ProblemOptions::kAll);
   AddPlanOptions(*command, &options->request.plan);
   command

@@ -17,14 +17,14 @@
 namespace heed::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kCheckExamples =
     "  heed check tests/data/conformance --backend reference --backward\n"
     "  heed check tests/data/conformance/causal_square.safetensors --dtype bf16\n"
     "  heed check tests/data/conformance --isa avx2 --threads 2 --json\n"
     "\n"
     "The exit code is 0 only if no case failed and none was refused.";
 
-struct Options {
+struct CheckOptions {
   std::vector<std::string> paths;
   std::string dtype = "f32";
   verify::RunOptions run;
@@ -50,7 +50,7 @@ void PrintCase(const verify::CaseResult& result, bool json) {
   fmt::print("{}\n", line);
 }
 
-int Check(const Options& options) {
+int Check(const CheckOptions& options) {
   verify::RunOptions run = options.run;
   run.dtype = *DTypeNamed(options.dtype);
   // A backend or instruction set that does not exist is one error, not one of every case.
@@ -92,9 +92,10 @@ int Check(const Options& options) {
 }  // namespace
 
 void AddCheck(CLI::App& program, Action* action) {
-  CLI::App* command = AddCommand(
-      program, "check", "Run conformance cases and compare with the derived tolerance", kExamples);
-  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      AddCommand(program, "check", "Run conformance cases and compare with the derived tolerance",
+                 kCheckExamples);
+  auto options = std::make_shared<CheckOptions>();
   command->add_option("PATH", options->paths, "case files (.safetensors), or folders of them")
       ->required();
   command->add_option("--dtype", options->dtype, "round the inputs to f32 (default), bf16 or f16")

@@ -14,14 +14,14 @@
 namespace heed::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kDemoExamples =
     "  heed demo\n"
     "  heed demo --threads 1 --isa avx2\n"
     "  heed demo --tokens 8192 --json\n"
     "\n"
     "The exit code is 0 only if every result was within its derived bound.";
 
-struct Options {
+struct DemoOptions {
   std::string data;
   std::int64_t tokens = 16384;
   PlanOptions plan;
@@ -83,7 +83,7 @@ void ShowHeader(const demo::TextFile& text, const char* what, const demo::Screen
   screen.Print("                        the reference (float64)   the model's own output\n");
 }
 
-int Demo(const Options& options) {
+int Demo(const DemoOptions& options) {
   const demo::Screen screen{.on = !options.json};
   demo::Tally tally;
   Json json = {{"passages", Json::array()}};
@@ -128,8 +128,8 @@ void AddDemo(CLI::App& program, Action* action) {
   CLI::App* command =
       AddCommand(program, "demo",
                  "Attention of a real model on real text, verified and shown; then a long sequence",
-                 kExamples);
-  auto options = std::make_shared<Options>();
+                 kDemoExamples);
+  auto options = std::make_shared<DemoOptions>();
   command->add_option("--data", options->data, "folder of minilm.safetensors and its packed sister")
       ->type_name("DIR");
   command->add_option("--tokens", options->tokens, "of the long sequence (default 16384)")

@@ -1,6 +1,5 @@
 // cli/demo_text.cpp: the captured tensors of a real model, passage by passage. Not here: attention.
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "cli/demo.h"
 #include "io/safetensors.h"
@@ -19,10 +18,10 @@ std::string Value(const io::TensorFile& file, const char* key) {
 
 // One text, or a JSON list of texts.
 std::vector<std::string> Texts(const std::string& value, std::size_t count) {
-  const nlohmann::json list = nlohmann::json::parse(value, nullptr, false);
+  const Json list = Json::parse(value, nullptr, false);
   std::vector<std::string> texts;
   if (list.is_array()) {
-    for (const nlohmann::json& text : list) {
+    for (const Json& text : list) {
       texts.push_back(text.is_string() ? text.get<std::string>() : "");
     }
   } else {
@@ -32,9 +31,9 @@ std::vector<std::string> Texts(const std::string& value, std::size_t count) {
   return texts;
 }
 
-bool IsListOfStrings(const nlohmann::json& list) {
+bool IsListOfStrings(const Json& list) {
   if (!list.is_array()) return false;
-  for (const nlohmann::json& x : list) {
+  for (const Json& x : list) {
     if (!x.is_string()) return false;
   }
   return true;
@@ -42,13 +41,13 @@ bool IsListOfStrings(const nlohmann::json& list) {
 
 // tokens: a list of word pieces, or one such list for each passage.
 bool ReadTokens(const std::string& value, std::vector<Passage>* passages) {
-  const nlohmann::json list = nlohmann::json::parse(value, nullptr, false);
+  const Json list = Json::parse(value, nullptr, false);
   if (IsListOfStrings(list) && !list.empty()) {
     passages->push_back({.text = {}, .source = {}, .tokens = list.get<std::vector<std::string>>()});
     return true;
   }
   if (!list.is_array() || list.empty()) return false;
-  for (const nlohmann::json& tokens : list) {
+  for (const Json& tokens : list) {
     if (!IsListOfStrings(tokens)) return false;
     passages->push_back(
         {.text = {}, .source = {}, .tokens = tokens.get<std::vector<std::string>>()});
@@ -90,7 +89,7 @@ Result<TextFile> ReadText(const std::string& path) {
       return Wrong(path, std::string(name) + " does not have a row for every token");
     }
   }
-  const nlohmann::json scale = nlohmann::json::parse(Value(text.file, "scale"), nullptr, false);
+  const Json scale = Json::parse(Value(text.file, "scale"), nullptr, false);
   text.scale = scale.is_number() ? scale.get<double>() : 1 / std::sqrt(double(text.dim));
   return text;
 }

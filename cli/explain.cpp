@@ -20,7 +20,7 @@
 namespace heed::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kExplainExamples =
     "  heed explain --sq 8192 --heads 32 --kv-heads 8 --d 128 --dtype bf16 --causal\n"
     "  heed explain --sq 1 --sk 65536 --heads 32 --kv-heads 8 --d 128 --dtype bf16\n"
     "  heed explain --sq 4096 --mask blocks:64:0.25 --svg tiles.svg\n"
@@ -29,7 +29,7 @@ constexpr const char* kExamples =
     "  heed explain --sq 4096 --heads 8 --op backward      # gradients: products, workspace\n"
     "  heed explain --sq 512 --op backward --backend reference --json";
 
-struct Options {
+struct ExplainOptions {
   ProblemOptions problem;
   PlanOptions plan;
   bool json = false;
@@ -78,7 +78,7 @@ struct Explained {
   std::optional<TileMap> map;
 };
 
-Result<Explained> Look(const Plan& plan, const Options& o, std::int64_t b, std::int64_t h) {
+Result<Explained> Look(const Plan& plan, const ExplainOptions& o, std::int64_t b, std::int64_t h) {
   Explained e = {.plan = plan, .info = plan.Info(), .arrays = false, .needs = {}, .map = {}};
   const bench::Patterns& patterns = o.problem.patterns();
   const PlanInfo& i = e.info;
@@ -166,7 +166,7 @@ void PrintText(const Explained& e, const bench::Patterns& patterns) {
   }
 }
 
-int WriteSvg(const Options& o, const Explained& e, std::int64_t b, std::int64_t h) {
+int WriteSvg(const ExplainOptions& o, const Explained& e, std::int64_t b, std::int64_t h) {
   const Problem& p = e.plan.problem();
   std::string title = fmt::format("{} {} × {} keys", e.map->q_len,
                                   e.map->q_len == 1 ? "query" : "queries", e.map->k_len);
@@ -181,7 +181,7 @@ int WriteSvg(const Options& o, const Explained& e, std::int64_t b, std::int64_t 
 }
 
 // Every backend is asked by name, so that each gives its own reason.
-int ExplainRefusal(const Status& status, const Options& options, const Problem& problem) {
+int ExplainRefusal(const Status& status, const ExplainOptions& options, const Problem& problem) {
   std::vector<Refusal> refused;
   std::vector<std::string> serving;
   if (status.code() == StatusCode::kRefused) {
@@ -214,7 +214,7 @@ int ExplainRefusal(const Status& status, const Options& options, const Problem& 
   return FailProblem(status);
 }
 
-int Explain(Options& options) {
+int Explain(ExplainOptions& options) {
   const Problem problem = options.problem.Over({.q_len = 2048, .dim = 64});
   std::vector<std::int64_t> head = {0, 0};
   if (!options.head.empty()) {
@@ -244,8 +244,8 @@ void AddExplain(CLI::App& program, Action* action) {
   CLI::App* command = AddCommand(
       program, "explain",
       "How a problem would be computed (tiles, memory, flops, bytes), or why it is refused",
-      kExamples);
-  auto options = std::make_shared<Options>();
+      kExplainExamples);
+  auto options = std::make_shared<ExplainOptions>();
   options->problem.AddTo(*command, ProblemOptions::kAll);
   AddPlanOptions(*command, &options->plan);
   CLI::Option* svg =

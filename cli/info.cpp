@@ -12,7 +12,7 @@
 namespace heed::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kInfoExamples =
     "  heed info           for people\n"
     "  heed info --json    for programs";
 
@@ -85,7 +85,7 @@ void PrintText(const bench::Machine& machine, const std::vector<BackendInfo>& ba
 
 void AddInfo(CLI::App& program, Action* action) {
   CLI::App* command = AddCommand(
-      program, "info", "What this build and this machine can do, and why not more", kExamples);
+      program, "info", "What this build and this machine can do, and why not more", kInfoExamples);
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "print JSON");
   command->callback([action, json] {

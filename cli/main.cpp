@@ -14,7 +14,7 @@
 namespace heed::cli {
 namespace {
 
-constexpr const char* kExamples =
+constexpr const char* kProgramExamples =
     "  heed demo                                        attention of a real model on real text\n"
     "  heed info                                        what this machine and this build can do\n"
     "  heed explain --sq 8192 --heads 32 --kv-heads 8 --d 128 --dtype bf16 --causal\n"
@@ -38,7 +38,7 @@ int Main(int argc, char** argv) {
   program.set_version_flag("--version", std::string("heed ") + Version());
   program.require_subcommand(1);
   program.get_formatter()->column_width(34);
-  program.footer(std::string("Examples:\n") + kExamples +
+  program.footer(std::string("Examples:\n") + kProgramExamples +
                  "\n\n`heed COMMAND --help` has the options and examples of a command.\n"
                  "Exit codes: 0 done, 1 a check failed, 2 wrong usage, 3 the problem is invalid or "
                  "refused,\n            4 a file cannot be read or written, 5 out of memory.\n"

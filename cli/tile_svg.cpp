@@ -16,11 +16,11 @@ namespace {
 // What a cell of the picture holds; kMixed only where it stands for several tiles.
 enum Cell : std::uint8_t { kEmpty, kFull, kEdge, kMixed, kKinds };
 
-struct Look {
+struct Style {
   const char* name;
   const char* colour;
 };
-constexpr std::array<Look, kKinds> kLooks = {{
+constexpr std::array<Style, kKinds> kStyles = {{
     {"skipped", "#e9ecef"},
     {"full", "#1b6ca8"},
     {"edge: masked", "#f4a259"},
@@ -125,7 +125,7 @@ std::string Picture(const TileMap& map, const Cells& cells, const Box& box) {
       box.left, box.top, box.width, box.height, across, down);
   for (const Cell kind : {kFull, kEdge, kMixed}) {
     if (!cells.has(kind)) continue;
-    svg += fmt::format("<path fill=\"{}\" d=\"{}\"/>\n", kLooks[kind].colour, PathOf(cells, kind));
+    svg += fmt::format("<path fill=\"{}\" d=\"{}\"/>\n", kStyles[kind].colour, PathOf(cells, kind));
   }
   svg += "</svg>\n";
   const double x = box.width / across, y = box.height / down;
@@ -140,7 +140,7 @@ std::string Legend(const TileMap& map, const Cells& cells, double y) {
   std::string svg;
   double x = 72;
   for (const Cell kind : {kFull, kEdge, kEmpty, kMixed}) {
-    std::string label = kLooks[kind].name;
+    std::string label = kStyles[kind].name;
     if (kind == kMixed) {
       if (!cells.has(kMixed)) continue;
       x = 72;
@@ -152,7 +152,7 @@ std::string Legend(const TileMap& map, const Cells& cells, double y) {
     svg += fmt::format(
         "<rect x=\"{:.0f}\" y=\"{:.0f}\" width=\"12\" height=\"12\" fill=\"{}\" "
         "stroke=\"#868e96\" stroke-width=\"0.5\"/>\n",
-        x, y - 10, kLooks[kind].colour);
+        x, y - 10, kStyles[kind].colour);
     svg += Text(x + 18, y, 12, "start", label);
     x += 40 + 6.6 * static_cast<double>(label.size());
   }
@@ -229,7 +229,7 @@ std::string TileSvg(const TileMap& map, const std::string& title) {
   svg += fmt::format(
       "<rect x=\"{}\" y=\"{}\" width=\"{:.2f}\" height=\"{:.2f}\" fill=\"{}\" "
       "stroke=\"#868e96\"/>\n",
-      kLeft, kTop, width, height, kLooks[kEmpty].colour);
+      kLeft, kTop, width, height, kStyles[kEmpty].colour);
   if (!cells.kinds.empty()) svg += Picture(map, cells, {kLeft, kTop, width, height});
   svg += Text(kLeft, kTop - 8, 12, "start", "key 0") +
          Text(kLeft + width, kTop - 8, 12, "end",
