@@ -2,6 +2,9 @@
 # program with one bug in the library's own text, with an entry that passes only if it is found.
 set(HEED_FUZZ_SECONDS 5 CACHE STRING "How long each fuzzer runs under ctest")
 
+# All of them, without the rooms that they do not need.
+add_custom_target(fuzzers)
+
 # heed_plant_bug(out file from to): a copy of the file in which `from`, which must occur once, is `to`.
 function(heed_plant_bug out file from to)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${file})
@@ -36,6 +39,7 @@ function(heed_add_fuzzer)
     target_link_libraries(${program} PRIVATE heed_warnings ${arg_LIBS} heed::heed)
     target_link_options(${program} PRIVATE -fsanitize=fuzzer)
   endforeach()
+  add_dependencies(fuzzers ${arg_NAME} ${arg_NAME}_planted)
   target_include_directories(${arg_NAME}_planted PRIVATE
     ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
 

@@ -37,11 +37,16 @@ endif()
 heed_isa(scalar)
 message(STATUS "heed: kernels for ${HEED_ISAS}")
 
+# Instrumented text takes minutes to compile at -O3, and finds nothing more.
+set(HEED_KERNEL_OPTIMIZATION -O3 CACHE STRING "The kernels' optimisation where no sanitizer is on")
+if(HEED_SANITIZE)
+  set(HEED_KERNEL_OPTIMIZATION -O1)
+endif()
 # The same text, once per instruction set. Not -ffast-math: NaN and infinity keep their meaning.
 # -ffp-contract=off: a product and a sum are fused where the text says so, hence equally in every
-# compiler. -O3 in every build type: a kernel at -O0 is a hundred times slower and spills its tile.
-# No exceptions and no RTTI: a kernel cannot fail, and their tables would be weak symbols.
-set(HEED_KERNEL_FLAGS -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math
+# compiler. The same optimisation in every build type: a kernel at -O0 is a hundred times slower and
+# spills its tile. No exceptions and no RTTI: a kernel cannot fail, and their tables would be weak symbols.
+set(HEED_KERNEL_FLAGS ${HEED_KERNEL_OPTIMIZATION} -ffp-contract=off -fno-math-errno -fno-trapping-math
                       -fno-exceptions -fno-rtti)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # Vector types as template arguments lose their attributes; our types never leave one object.
@@ -49,11 +54,6 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND HEED_KERNEL_FLAGS -Wno-ignored-attributes -Wno-psabi -Wno-uninitialized
                                 -Wno-maybe-uninitialized)
 endif()
-if(HEED_SANITIZE)
-  # The instrumented text at -O3 takes minutes to compile and finds nothing more.
-  list(TRANSFORM HEED_KERNEL_FLAGS REPLACE "^-O3$" "-O1")
-endif()
-
 # heed_add_isa_objects(prefix source...): object libraries <prefix>_<isa>, one per row. The text sees
 # HEED_ISA (the name, for its namespace) and HEED_ISA_<NAME>=1 (for the choice of its lanes header).
 function(heed_add_isa_objects prefix)
