@@ -98,7 +98,8 @@ class LookAhead {
       ahead_.Add(keys.V(first), rows, keys.v_step * kBytes, c_.dim_v * kBytes);
   }
 
-  // The mask's bytes come in many short rows, each a miss of its own where nobody asked before.
+  // The mask's bytes come in many short rows, each a miss of its own where nobody asked before. Asking
+  // tile by tile, one tile ahead, instead of block by block gains nothing.
   void Mask(std::int64_t b, std::int64_t h, std::int64_t row, std::int64_t key,
             const Visibility& sees, std::int64_t rows) {
     if (!c_.mask.data || c_.mask.col != 1 || c_.mask.row == 0 || c_.packed) return;

@@ -120,7 +120,8 @@ static_assert(kMaxKeys <= kMostStaged * kRows, "a block's keys fit");
 
 // Asks for a part of the stage of `keys` keys from j on: bias bytes come from memory or the outer
 // caches, and in one burst they would wait for each other. A tile in keys / kKeys calls, it asks for
-// every so manieth row, the last byte of each line's worth: the first may be here already.
+// every so manieth row, the last byte of each line's worth: the first may be here already. Asking for
+// the next tile's rows a block of keys long, which visits each page once, loses 1 point.
 HEED_INLINE void LookAheadInBias(const Spread& bias, std::int64_t bytes, const RowFacts& facts,
                                  int rows, std::int64_t j, int keys, int part) {
   if (bias.col != 1) return;
