@@ -76,31 +76,11 @@ void Span(const Strides& s, const Extents& e, std::int64_t* before, std::int64_t
   }
 }
 
-void Fill(const Case& c, int tensor, std::int64_t first_entry, const Strides& s, const Extents& e,
-          std::byte* element0) {
-  const std::int64_t size = SizeOf(c.problem.dtype);
-  const bool shared = tensor != 0 && c.placement == Placement::kSharedKeys;
-  for (std::int64_t b = 0; b < (shared ? std::min<std::int64_t>(e.batch, 1) : e.batch); ++b) {
-    for (std::int64_t row = 0; row < e.rows; ++row) {
-      for (std::int64_t head = 0; head < e.heads; ++head) {
-        std::byte* at = element0 + (b * s.batch + row * s.row + head * s.head) * size;
-        for (std::int64_t d = 0; d < e.width; ++d) {
-          Put(c.problem.dtype, at + d * size,
-              ValueAt(c, tensor, shared ? 0 : b + first_entry, row, head, d));
-        }
-      }
-    }
-  }
-}
-
-}  // namespace
-
-double ValueAt(const Case& c, int tensor, std::int64_t b, std::int64_t row, std::int64_t head,
-               std::int64_t d) {
+// Of q, k or v (tensor 0, 1, 2), in row `row`; `bits`: the hash of the element's place.
+double ValueOf(const Case& c, int tensor, std::int64_t row, std::uint64_t bits) {
   const Problem& p = c.problem;
-  std::uint64_t bits = Mix(c.seed * 4 + static_cast<std::uint64_t>(tensor));
-  for (const std::int64_t x : {b, row, head, d}) bits = Mix(bits ^ static_cast<std::uint64_t>(x));
-  const double normal = Normal(bits), root = std::sqrt(static_cast<double>(p.dim));
+  const double normal = Normal(bits);
+  const auto root = [&] { return std::sqrt(static_cast<double>(p.dim)); };
   const bool q = tensor == 0, k = tensor == 1, half = p.dtype == DType::kF16;
   // For logits that are a function of the key: q is about 1 in every entry, so s is about scale
   // sqrt(D) k.
@@ -111,11 +91,11 @@ double ValueAt(const Case& c, int tensor, std::int64_t b, std::int64_t row, std:
     case Data::kPeaked:
       return q ? 25 * normal : normal;
     case Data::kGrowing:
-      return q ? aligned : k ? 0.5 * static_cast<double>(row) / root + 0.1 * normal : normal;
+      return q ? aligned : k ? 0.5 * static_cast<double>(row) / root() + 0.1 * normal : normal;
     case Data::kFalling:
-      return q ? aligned : k ? -0.5 * static_cast<double>(row) / root + 0.1 * normal : normal;
+      return q ? aligned : k ? -0.5 * static_cast<double>(row) / root() + 0.1 * normal : normal;
     case Data::kOutlier:
-      return q ? aligned : k ? (row == p.k_len / 2 ? 30 / root : 0.1 * normal) : normal;
+      return q ? aligned : k ? (row == p.k_len / 2 ? 30 / root() : 0.1 * normal) : normal;
     case Data::kEqual:
       return 0.5;
     case Data::kIntegers:
@@ -128,6 +108,37 @@ double ValueAt(const Case& c, int tensor, std::int64_t b, std::int64_t row, std:
       return normal * (half ? 1e-5 : 1e-39);
   }
   return normal;
+}
+
+std::uint64_t HashOfRow(const Case& c, int tensor, std::int64_t b, std::int64_t row,
+                        std::int64_t head) {
+  return HashOf(c.seed * 4 + static_cast<std::uint64_t>(tensor), {b, row, head});
+}
+
+void Fill(const Case& c, int tensor, std::int64_t first_entry, const Strides& s, const Extents& e,
+          std::byte* element0) {
+  const std::int64_t size = SizeOf(c.problem.dtype);
+  const bool shared = tensor != 0 && c.placement == Placement::kSharedKeys;
+  for (std::int64_t b = 0; b < (shared ? std::min<std::int64_t>(e.batch, 1) : e.batch); ++b) {
+    for (std::int64_t row = 0; row < e.rows; ++row) {
+      for (std::int64_t head = 0; head < e.heads; ++head) {
+        std::byte* at = element0 + (b * s.batch + row * s.row + head * s.head) * size;
+        const std::uint64_t bits = HashOfRow(c, tensor, shared ? 0 : b + first_entry, row, head);
+        for (std::int64_t d = 0; d < e.width; ++d) {
+          Put(c.problem.dtype, at + d * size,
+              ValueOf(c, tensor, row, Mix(bits ^ static_cast<std::uint64_t>(d))));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+double ValueAt(const Case& c, int tensor, std::int64_t b, std::int64_t row, std::int64_t head,
+               std::int64_t d) {
+  return ValueOf(c, tensor, row,
+                 Mix(HashOfRow(c, tensor, b, row, head) ^ static_cast<std::uint64_t>(d)));
 }
 
 std::array<Extents, 3> ExtentsOf(const Problem& p) {

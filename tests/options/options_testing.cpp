@@ -130,6 +130,17 @@ Expected ExpectedOf(const Problem& problem, const Buffers& inputs) {
   return e;
 }
 
+const Known& KnownOf(const cases::Case& c) {
+  static Known known;
+  static std::string name;
+  if (name != c.name) {
+    known.sample = cases::MakeSample(c);
+    known.expected = ExpectedOf(known.sample.problem, known.sample.Inputs());
+    name = c.name;
+  }
+  return known;
+}
+
 void ExpectWithin(const Expected& e, const Output& out, const std::string& what) {
   const auto judge = [&](const char* name, const verify::Array& want, const verify::Array& bound,
                          const verify::Guarded& got) {

@@ -67,6 +67,13 @@ struct Expected {
 };
 Expected ExpectedOf(const Problem& problem, const Buffers& inputs);
 
+/// A case's numbers and what they give: made once for engines that take the case one after the other.
+struct Known {
+  cases::Sample sample;
+  Expected expected;
+};
+const Known& KnownOf(const cases::Case& c);
+
 /// Every result within its bound.
 void ExpectWithin(const Expected& expected, const Output& output, const std::string& what);
 
