@@ -43,16 +43,29 @@ class Backward : BackwardBlock<F> {
     part_ = part;
     if (part == 0) ClearHiddenKeys();
     if (part >= cut.parts) return;
-    for (std::int64_t g = 0; g < in_.group; g++) {
-      const std::int64_t rows = c_.PartRows(unit, part, g);
-      const auto count = static_cast<std::size_t>(entry_.sees.sq);
-      __builtin_memset(c_.dq_parts + rows * c_.dq_step, 0, count * c_.dq_step * sizeof(float));
-      if (c_.bias_parts) __builtin_memset(c_.bias_parts + rows, 0, count * sizeof(float));
+    const std::int64_t rows = c_.PartRows(unit, part, 0), count = in_.group * c_.rows;
+    __builtin_memset(c_.touched + rows / kRows, 0, static_cast<std::size_t>(count / kRows));
+    if (c_.bias_parts)
+      __builtin_memset(c_.bias_parts + rows, 0, static_cast<std::size_t>(count) * sizeof(float));
+    std::int64_t k0 = cut.Block(part, 0) * cut.keys;
+    for (std::int64_t n = 1; k0 >= 0; n++) {
+      // The parts' last blocks may not exist.
+      const std::int64_t next = n * cut.parts < cut.blocks ? cut.Block(part, n) * cut.keys : -1;
+      const bool more = next >= 0 && next < entry_.sees.sk;
+      const auto size = [&](std::int64_t first) {
+        return static_cast<int>(heed::Min(cut.keys, entry_.sees.sk - first));
+      };
+      after_ = {more ? QueriesThatSee(next, size(next)).first / kRows * kRows : -1, next};
+      Block(k0, size(k0));
+      k0 = more ? next : -1;
     }
-    for (std::int64_t n = part; n < cut.blocks; n += cut.parts) {
-      const std::int64_t k0 = n * cut.keys;
-      Block(k0, static_cast<int>(heed::Min(cut.keys, entry_.sees.sk - k0)));
-    }
+  }
+
+  // The queries that see one of these keys: both ends move forward with the key.
+  Interval QueriesThatSee(std::int64_t k0, int keys) const {
+    const Visibility& sees = entry_.sees;
+    if (k0 < sees.prefix) return {0, sees.sq};
+    return {QueriesOf(sees, k0).first, QueriesOf(sees, k0 + keys - 1).last};
   }
 
   // One block of keys, whose dk and dv are complete afterwards.
@@ -60,11 +73,8 @@ class Backward : BackwardBlock<F> {
     Base::PackKeys(k0, keys);
     __builtin_memset(w_.dk, 0, static_cast<std::size_t>(keys) * w_.padded * sizeof(float));
     __builtin_memset(w_.dv, 0, static_cast<std::size_t>(keys) * w_.padded_v * sizeof(float));
-    const Visibility& sees = entry_.sees;
-    // Both ends move forward with the key, so those of the block are its first and last key's.
-    const std::int64_t first = QueriesOf(sees, k0).first,
-                       last = QueriesOf(sees, k0 + keys - 1).last;
-    const std::int64_t from = k0 < sees.prefix ? 0 : first, to = k0 < sees.prefix ? sees.sq : last;
+    const Interval queries = QueriesThatSee(k0, keys);
+    const std::int64_t from = queries.first, to = queries.last;
     for (std::int64_t g = 0; g < in_.group; g++) {
       head_ = Base::kv_head_ * in_.group + g;
       g_ = g;
@@ -73,8 +83,11 @@ class Backward : BackwardBlock<F> {
                          static_cast<std::size_t>(keys) * sizeof w_.dbias->keys[0]);
       for (std::int64_t i = from / kRows * kRows; i < to;) {
         int tiles = 0;
-        for (; tiles < c_.blocks.tiles && i + tiles * kRows < to; tiles++)
-          Tile(tiles, i + tiles * kRows, k0, keys);
+        for (; tiles < c_.blocks.tiles && i + tiles * kRows < to; tiles++) {
+          const std::int64_t at = i + tiles * kRows;
+          next_ = at + kRows < to ? Place{at + kRows, k0} : in_.group == 1 ? after_ : Place{};
+          Tile(tiles, at, k0, keys);
+        }
         AddKeySums(i, tiles, k0, keys);
         i += tiles * kRows;
       }
@@ -95,33 +108,79 @@ class Backward : BackwardBlock<F> {
     GradientArgs<X> a = Base::ArgsOf(t, k0, keys, facts);
     if (c_.bias_parts) __builtin_memset(w_.dbias->queries, 0, sizeof w_.dbias->queries);
     int staged = -1;  // the keys that dbias->pairs holds
-    for (int key = 0; key < keys; key += kKeys) {
-      const Columns bit = Columns{1} << key / kKeys;
-      if (!(live.live & bit)) {
-        ClearColumn(t, key, bit, a);
-        continue;
+    for (int key = 0; key < keys; key += kColumnsAtOnce * kKeys) {
+      Column columns[kColumnsAtOnce];
+      const int end = key + kColumnsAtOnce * kKeys < keys ? key + kColumnsAtOnce * kKeys : keys;
+      const int count = ColumnsOf(t, key, end, a, columns);
+      for (int n = 0; n < count; n++) {
+        Slot(n, columns[n], &a);
+        Base::AimScores(t, k0, keys, columns[n].key, &a.s);
+        ProbabilitiesOf<kVecs>(a, columns[n]);
       }
-      clear_[t] &= ~bit;
-      const int count = Base::Aim(t, k0, keys, key, &a);
-      const bool edge = Base::IsEdge(t, key, a.s.at, count);
-      if (a.kind == BiasGradient::Kind::kPairs) staged = StagePairs(staged, key, t, k0, keys);
-      Tiles<kVecs>(a, count, edge);
-      for (int v = 0; v < w_.rows[t].vectors; v++)
-        if (v < a.s.at || v >= a.s.at + count) ClearGradients<X>(a, key, v * W);
+      for (int n = 0; n < count; n++) {
+        Slot(n, columns[n], &a);
+        Base::AimValues(k0, keys, columns[n].key, &a);
+        if (next_.i >= 0) LookAhead(columns[n].key / kKeys, (keys + kKeys - 1) / kKeys);
+        if (a.kind == BiasGradient::Kind::kPairs)
+          staged = StagePairs(staged, columns[n].key, t, k0, keys);
+        GradientsOf<kVecs>(a, columns[n]);
+      }
     }
     if (staged >= 0) FlushPairs(staged, t, k0, keys);
     AddQuerySums(t, i, k0);
     if (c_.bias_parts) AddQueryBias(t, i);
   }
 
+  // kKeys keys for `count` vectors of a tile from `at` on.
+  struct Column {
+    int key, at, count;
+    bool edge;
+  };
+  // The columns of keys [key, end) that somebody in tile t sees; the others, and the vectors that do
+  // not see them, are made zero.
+  int ColumnsOf(int t, int key, int end, const GradientArgs<X>& a, Column* columns) {
+    int n = 0;
+    for (; key < end; key += kKeys) {
+      const Columns bit = Columns{1} << key / kKeys;
+      if (!(w_.live[t].live & bit)) {
+        ClearColumn(t, key, bit, a);
+        continue;
+      }
+      clear_[t] &= ~bit;
+      Column c = {key, 0, 0, false};
+      Base::VectorsOf(t, bit, &c.at, &c.count);
+      c.edge = Base::IsEdge(t, bit, c.at, c.count);
+      for (int v = 0; v < w_.rows[t].vectors; v++)
+        if (v < c.at || v >= c.at + c.count) ClearGradients<X>(a, key, v * W);
+      columns[n++] = c;
+    }
+    return n;
+  }
+  // Column n of those that are made at once has scratch of its own.
+  void Slot(int n, const Column& c, GradientArgs<X>* a) {
+    a->s.at = c.at;
+    a->s.key = c.key;
+    a->s.scores = w_.scores + n * kKeys * kRows;
+    a->s.keep = w_.keep + n;
+    a->rate = w_.rate + n * kKeys * kRows;
+  }
   template <int kCount>
-  static HEED_INLINE void Tiles(const GradientArgs<X>& a, int count, bool edge) {
+  static HEED_INLINE void ProbabilitiesOf(const GradientArgs<X>& a, const Column& c) {
     if constexpr (kCount > 1)
-      if (count < kCount) return Tiles<kCount - 1>(a, count, edge);
-    if (edge || a.general)
-      GradientTile<X, kCount>(a, edge);
+      if (c.count < kCount) return ProbabilitiesOf<kCount - 1>(a, c);
+    if (c.edge || a.general)
+      GeneralProbabilities<X, kCount>(a, c.edge);
     else
-      FastGradientTile<X, kCount>(a);
+      FastProbabilities<X, kCount>(a);
+  }
+  template <int kCount>
+  static HEED_INLINE void GradientsOf(const GradientArgs<X>& a, const Column& c) {
+    if constexpr (kCount > 1)
+      if (c.count < kCount) return GradientsOf<kCount - 1>(a, c);
+    if (c.edge || a.general)
+      GeneralGradients<X, kCount>(a);
+    else
+      FastGradients<X, kCount>(a);
   }
 
   // A column that nobody sees: its rows are zeros, since the sums take several keys at once. Once
@@ -132,9 +191,43 @@ class Backward : BackwardBlock<F> {
     for (int v = 0; v < kVecs; v++) ClearGradients<X>(a, key, v * W);
   }
 
+  // Asks for one of `parts` parts of what the next tile reads: in one burst it would wait.
+  void LookAhead(int part, int parts) {
+    const std::int64_t i = next_.i, left = entry_.sees.sq - i;
+    const int rows = left < kRows ? static_cast<int>(left) : kRows;
+    const int keys = static_cast<int>(heed::Min(c_.blocks.keys, entry_.sees.sk - next_.k0));
+    const E* const q = static_cast<const E*>(in_.q) + QueryAt(in_.q_steps, entry_, head_, i);
+    const E* const dout = static_cast<const E*>(c_.dout) + QueryAt(c_.dout_steps, entry_, head_, i);
+    const float* const dq = c_.dq_parts + (c_.PartRows(unit_, part_, g_) + i) * c_.dq_step;
+    for (int r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
+      Ask(q + r * in_.q_steps.row, in_.dim * sizeof(E));
+      Ask(dout + r * c_.dout_steps.row, in_.dim_v * sizeof(E));
+      Ask(dq + r * c_.dq_step, in_.dim * sizeof(float));
+      AskKeys(in_.mask, 1, i + r, keys);
+      // The rest of a row of the bias is asked for while its first keys are worked on.
+      AskKeys(in_.bias, in_.bias_f32 ? 4 : sizeof(E), i + r, keys < kStage<X> ? keys : kStage<X>);
+    }
+  }
+  // `keys` keys of query i of the next block.
+  void AskKeys(const Spread& s, std::size_t bytes, std::int64_t i, int keys) {
+    if (s.col != 1 || s.row == 0 || !s.data) return;
+    Ask(static_cast<const char*>(s.data) +
+            (RowOf(s, b_, head_, i) + next_.k0) * static_cast<std::int64_t>(bytes),
+        static_cast<std::size_t>(keys) * bytes);
+  }
+  static HEED_INLINE void Ask(const void* row, std::size_t bytes) {
+    for (std::size_t at = 0; at < bytes; at += 64)
+      __builtin_prefetch(static_cast<const char*>(row) + at, 0, 2);
+  }
+
   // dq of tile t: dS times K, into the part's sum.
   void AddQuerySums(int t, std::int64_t i, std::int64_t k0) {
-    float* const dq = c_.dq_parts + (c_.PartRows(unit_, part_, g_) + i) * c_.dq_step;
+    const std::int64_t row = c_.PartRows(unit_, part_, g_) + i;
+    float* const dq = c_.dq_parts + row * c_.dq_step;
+    if (!c_.touched[row / kRows]) {
+      c_.touched[row / kRows] = 1;
+      __builtin_memset(dq, 0, kRows * c_.dq_step * sizeof(float));
+    }
     for (int v = 0, take; v < w_.padded / W; v += take) {
       take = Take(w_.padded / W - v);
       QuerySumsOf<kMaxCols>(t, k0, take, v, dq + v * W);
@@ -278,6 +371,11 @@ class Backward : BackwardBlock<F> {
   }
 
   std::int64_t unit_ = 0, part_ = 0, head_ = 0, g_ = 0;
+  // Queries from i on against the block at k0; i = -1: none.
+  struct Place {
+    std::int64_t i = -1, k0 = 0;
+  };
+  Place next_, after_;              // the tile after the current one, the first of the next block;
   Columns clear_[kGradTiles] = {};  // of each tile: columns whose P and dS are zero
 };
 

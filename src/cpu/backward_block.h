@@ -150,39 +150,44 @@ class BackwardBlock {
   }
   static bool AllEqual(V a, V b) { return AllLe(a, b) && AllLe(b, a); }
 
-  // Keys [key, key + kKeys) for tile t. Returns the number of vectors from a->at on that somebody
-  // sees them with.
-  int AimScores(int t, std::int64_t k0, int keys, int key, ScoreArgs<X>* a) {
+  // The vectors of tile t that see some of a column: `count` from `at` on; between them may be one
+  // that does not.
+  void VectorsOf(int t, Columns bit, int* at, int* count) const {
     const Live& live = w_.live[t];
-    const Columns bit = Columns{1} << key / kKeys;
-    int at = 0, end = w_.rows[t].vectors;
-    while (!(live.any[at] & bit)) at++;
+    int end = w_.rows[t].vectors;
+    for (*at = 0; !(live.any[*at] & bit);) ++*at;
     while (!(live.any[end - 1] & bit)) end--;
-    a->key = key;
-    a->j = k0 + key;
-    a->at = at;
-    a->before = live.live & BitRange(0, key / kKeys);
-    a->k = packs_k_ ? w_.k + static_cast<std::int64_t>(key) * w_.k_step
-                    : RowsInPlace(keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.k_tail,
-                                  &a->k_step);
-    if (packs_k_) a->k_step = w_.k_step * 4;
-    if (in_.terms.bias) NeedBias(t, keys, a);
-    return end - at;
+    *count = end - *at;
   }
-  int Aim(int t, std::int64_t k0, int keys, int key, GradientArgs<X>* a) {
-    a->v = packs_v_ ? w_.v + static_cast<std::int64_t>(key) * w_.v_step
-                    : RowsInPlace(keys_.V(k0 + key), keys_.v_step, keys - key, w_.units_v,
-                                  w_.v_tail, &a->v_step);
-    if (packs_v_) a->v_step = w_.v_step * 4;
-    return AimScores(t, k0, keys, key, &a->s);
-  }
-
   // Whether one of these vectors has a pair in the column that is hidden.
-  bool IsEdge(int t, int key, int at, int count) const {
-    const Columns bit = Columns{1} << key / kKeys;
+  bool IsEdge(int t, Columns bit, int at, int count) const {
     for (int v = at; v < at + count; v++)
       if (!(w_.live[t].all[v] & bit)) return true;
     return false;
+  }
+
+  // Keys [key, key + kKeys) for tile t.
+  void AimScores(int t, std::int64_t k0, int keys, int key, ScoreArgs<X>* a) {
+    a->key = key;
+    a->j = k0 + key;
+    a->before = w_.live[t].live & BitRange(0, key / kKeys);
+    if (packs_k_) {
+      a->k = w_.k + static_cast<std::int64_t>(key) * w_.k_step;
+      a->k_step = w_.k_step * 4;
+    } else {
+      a->k =
+          RowsInPlace(keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.k_tail, &a->k_step);
+    }
+    if (in_.terms.bias) NeedBias(t, keys, a);
+  }
+  void AimValues(std::int64_t k0, int keys, int key, GradientArgs<X>* a) {
+    if (packs_v_) {
+      a->v = w_.v + static_cast<std::int64_t>(key) * w_.v_step;
+      a->v_step = w_.v_step * 4;
+    } else {
+      a->v = RowsInPlace(keys_.V(k0 + key), keys_.v_step, keys - key, w_.units_v, w_.v_tail,
+                         &a->v_step);
+    }
   }
 
   // kKeys rows where they lie or, where the sequence ends within them, in a copy: what lies behind

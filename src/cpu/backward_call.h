@@ -57,8 +57,9 @@ struct BackwardCall {
   bool chains_batch = false, chains_heads = false;
   // [unit][head of the group][rows], or [unit][part][head of the group][rows](..)
   float *delta = nullptr, *shift = nullptr, *weight = nullptr;
-  float* dq_parts = nullptr;    // (dq_step)
-  float* bias_parts = nullptr;  // with BiasGradient::kQueries
+  float* dq_parts = nullptr;        // (dq_step)
+  std::uint8_t* touched = nullptr;  // of each tile of rows: whether dq_parts holds anything
+  float* bias_parts = nullptr;      // with BiasGradient::kQueries
 
   HEED_HD std::int64_t HeadRows(std::int64_t unit, std::int64_t g) const {
     return ((unit - first) * in.group + g) * rows;

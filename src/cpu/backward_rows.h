@@ -56,14 +56,19 @@ class BackwardRows : BackwardBlock<F> {
   void Finish(std::int64_t first, std::int64_t last) {
     for (std::int64_t n = first; n < last; n++) {
       Begin(n);
+      if (rows_.empty()) continue;
       const std::int64_t parts = CutOf(c_, entry_.sees.sk).parts;
+      const float* from[kMostParts];
+      int count = 0;  // parts that have something to add
+      for (std::int64_t part = 0; part < parts; part++) {
+        const std::int64_t row = c_.PartRows(unit_, part, g_) + rows_.first;
+        if (c_.touched[row / kRows]) from[count++] = c_.dq_parts + row * c_.dq_step;
+      }
       for (std::int64_t i = rows_.first; i < rows_.last; i++) {
         for (int c = 0; c < w_.padded; c += W) {
           V sum = Zero();
-          for (std::int64_t part = 0; part < parts; part++) {
-            const V x = Load(c_.dq_parts + (c_.PartRows(unit_, part, g_) + i) * c_.dq_step + c);
-            sum = part == 0 ? x : Add(sum, x);
-          }
+          for (int part = 0; part < count; part++)
+            sum = Add(sum, Load(from[part] + (i - rows_.first) * c_.dq_step + c));
           Store(w_.row + c, sum);
         }
         StoreGradientRow<F>(c_, w_.row, in_.dim, in_.terms.scale, c_.dq, c_.dq_steps,
@@ -119,8 +124,11 @@ class BackwardRows : BackwardBlock<F> {
       ScoreArgs<X> a = Base::ScoreArgsOf(0, k0, keys);
       for (Columns left = w_.live[0].live; left; left &= left - 1) {
         const int key = __builtin_ctzll(left) * kKeys;
-        const int count = Base::AimScores(0, k0, keys, key, &a);
-        Tiles<kVecs>(a, rows, count, Base::IsEdge(0, key, a.at, count));
+        const Columns bit = left & -left;
+        int count;
+        Base::VectorsOf(0, bit, &a.at, &count);
+        Base::AimScores(0, k0, keys, key, &a);
+        Tiles<kVecs>(a, rows, count, Base::IsEdge(0, bit, a.at, count));
       }
     }
     for (int r = 0; r < rows_.size(); r++) {

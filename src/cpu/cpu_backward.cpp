@@ -47,7 +47,8 @@ bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
 // Where every part of the workspace lies.
 struct Workspace {
   std::int64_t each = 0;  // of a thread
-  std::int64_t facts = 0, dq_parts = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0, bytes = 0;
+  std::int64_t facts = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0,
+               bytes = 0;
 };
 
 std::int64_t Units(const Problem& p) { return p.batch * p.k_heads; }
@@ -102,6 +103,7 @@ Workspace LayOut(const Problem& p, const BackwardCall& c, const BackwardKernels&
   const std::int64_t heads = WaveUnits(p, c, threads) * c.in.group;
   w.facts = take(3 * heads * c.rows);
   w.dq_parts = take(heads * c.parts * c.rows * c.dq_step);
+  w.touched = take(CeilDiv(heads * c.parts * (c.rows / c.tile_rows), kFloat));
   w.bias_parts = take(c.dbias.kind == BiasGradient::Kind::kQueries ? heads * c.parts * c.rows : 0);
   w.bias_sums = take(KeepsBiasSums(p, c.dbias) ? Elements(p.bias) : 0);
   w.sink_sums = take(p.want_dsinks ? p.batch * p.q_heads * 2 : 0);
@@ -217,6 +219,7 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   c.shift = c.delta + facts;
   c.weight = c.shift + facts;
   c.dq_parts = floats(at.dq_parts);
+  c.touched = reinterpret_cast<std::uint8_t*>(workspace + at.touched);
   if (c.dbias.kind == BiasGradient::Kind::kQueries) c.bias_parts = floats(at.bias_parts);
   if (p.want_dsinks) c.sink_sums = reinterpret_cast<double*>(workspace + at.sink_sums);
   const bool apart = KeepsBiasSums(p, c.dbias);

@@ -1,6 +1,7 @@
-// gradient_tile.h: the two tiles of the backward: kKeys keys and up to kVecs vectors of queries, from
-// both products to P and dS as the sums want them. A fast one for tiles that are wholly visible and
-// have no terms, and a general one that is always right. Everything per query is a lane. Not here:
+// gradient_tile.h: a tile of the backward, kKeys keys and up to kVecs vectors of queries, in two steps:
+// from the score product to P, and from the product with V to dS, both as the sums want them. Each in
+// a fast form, for tiles that are wholly visible and have no terms, and a general one that is always
+// right. Everything per query is a lane. Not here:
 // the sums (tiles.h), the walk over tiles.
 #pragma once
 
@@ -57,10 +58,10 @@ HEED_INLINE typename X::U* AcrossAt(typename X::U* base, int key, int lane) {
 // P of one key and vector: rounded where it is a factor of pairs.
 template <class X>
 HEED_INLINE void StoreAcross(typename X::U* to, V x) {
-  if constexpr (X::kDot)
-    StoreBf16(reinterpret_cast<std::uint16_t*>(to), x);
-  else
-    Store(to, x);
+#if defined(HEED_NATIVE_BF16)
+  if constexpr (X::kDot) return StoreHalves(to, x);
+#endif
+  if constexpr (!X::kDot) Store(to, x);
 }
 
 // dS of keys key, key + 1 and the vector at `lane`, in both layouts.
@@ -83,20 +84,29 @@ HEED_INLINE void ClearGradients(const GradientArgs<X>& a, int key, int lane) {
   }
 }
 
+// Columns whose P is made before the dS of the first: both products read a whole packed tile, and
+// taking turns they would push each other out of a small L1 (at d = 128, 24 KB each).
+inline constexpr int kColumnsAtOnce = 64 / kKeys;
+
 template <class X, int kCount>
-HEED_NOINLINE void FastGradientTile(const GradientArgs<X>& a) {
+HEED_NOINLINE void FastProbabilities(const GradientArgs<X>& a) {
   constexpr int kDegree = X::kDot ? 4 : 5;
-  const int lane0 = a.s.at * W, key = a.s.key;
+  const int lane0 = a.s.at * W;
   V x[kKeys][kCount];
   ScoreTile<X, kCount>(a.s.units, a.s.k, a.s.k_step, a.s.qt + lane0, x);
   HEED_UNROLL for (int v = 0; v < kCount; v++) {
     const V shift = Load(a.shift + lane0 + v * W), factor = Set(a.s.factor);
     HEED_UNROLL for (int r = 0; r < kKeys; r++) {
       const V p = Exp2OrZero<kDegree>(X::kDot ? Fms(x[r][v], factor, shift) : Sub(x[r][v], shift));
-      StoreAcross<X>(AcrossAt<X>(a.p, key + r, lane0 + v * W), p);
+      StoreAcross<X>(AcrossAt<X>(a.p, a.s.key + r, lane0 + v * W), p);
       if constexpr (X::kDot) Store(a.s.scores + r * kRows + v * W, p);
     }
   }
+}
+template <class X, int kCount>
+HEED_NOINLINE void FastGradients(const GradientArgs<X>& a) {
+  const int lane0 = a.s.at * W, key = a.s.key;
+  V x[kKeys][kCount];
   ScoreTile<X, kCount>(a.units_v, a.v, a.v_step, a.dout + lane0, x);
   HEED_UNROLL for (int v = 0; v < kCount; v++) {
     const V delta = Load(a.delta + lane0 + v * W);
@@ -226,10 +236,13 @@ HEED_INLINE void StoreProducts(int units, const typename X::U* k, std::int64_t k
 }
 
 template <class X, int kCount>
-HEED_NOINLINE void GradientTile(const GradientArgs<X>& a, bool edge) {
+HEED_NOINLINE void GeneralProbabilities(const GradientArgs<X>& a, bool edge) {
   StoreProducts<X, kCount>(a.s.units, a.s.k, a.s.k_step, a.s.qt + a.s.at * W, a.s.scores);
   if (a.drops) KeepTile<kCount>(a.s.call->dropout, a.s.facts->dropout, a.s.j, a.s.at, *a.s.keep);
   for (int v = 0; v < kCount; v++) Probabilities<X>(a, v, edge);
+}
+template <class X, int kCount>
+HEED_NOINLINE void GeneralGradients(const GradientArgs<X>& a) {
   StoreProducts<X, kCount>(a.units_v, a.v, a.v_step, a.dout + a.s.at * W, a.dp);
   for (int v = 0; v < kCount; v++) Gradients<X>(a, v);
 }

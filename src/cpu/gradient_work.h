@@ -17,7 +17,8 @@ inline constexpr int kMostSumRows = kAcc;  // of an accumulate tile, one column 
 //   for their queries and the block   p, ds, zs (gradient_tile.h)
 //   for the block of keys             dk, dv [keys][padded], sums of the bias' gradient; packed: k, v
 //                                     [keys][step] for the scores, kd [key units][step] for dq
-//   for a score tile                  scores, dp, rate [kKeys][kRows], bias, keep, tails
+//   for kColumnsAtOnce columns        scores, rate [kKeys][kRows], keep
+//   for a score tile                  dp [kKeys][kRows], bias, tails
 template <class F>
 struct GradientWork {
   using U = typename F::X::U;
@@ -61,7 +62,7 @@ struct GradientWork {
     take(last, queries);
     take(bias, 1);
     take(dbias, 1);
-    take(keep, 1);
+    take(keep, kColumnsAtOnce);
     take(qt, queries * units);
     take(dout_t, queries * units_v);
     take(q, PacksV<F>(dim, false) ? queries / kPair * wide_step : 0);
@@ -82,9 +83,9 @@ struct GradientWork {
     take(kd, PacksV<F>(dim, false) ? (keys + kPair - 1) / kPair * wide_step : 0);
     take(k_tail, static_cast<std::int64_t>(kKeys) * units);
     take(v_tail, static_cast<std::int64_t>(kKeys) * units_v);
-    take(scores, kKeys * kRows);
+    take(scores, kColumnsAtOnce * kKeys * kRows);
     take(dp, kKeys * kRows);
-    take(rate, kKeys * kRows);
+    take(rate, c.in.terms.bends() ? kColumnsAtOnce * kKeys * kRows : 0);
     take(row, heed::Max(padded, padded_v));
     return at + 64;  // rows of W units may be read past their end
   }

@@ -51,12 +51,12 @@ std::int64_t Workspace(const BackwardCall& call) {
 
 int DqStep(int dim) { return RoundUp(dim, W); }
 
-// 192 keys and 192 queries at head dims up to 128, within a 1 MB L2; less of both beyond.
+// 256 keys and 192 queries at head dims up to 128, within a 1 MB L2; less of both beyond.
 Blocks BlocksOf(int dim, int dim_v) {
   const int big = dim > dim_v ? dim : dim_v, over = big > 128 ? (big + 127) / 128 : 1;
   Blocks b;
   b.tiles = static_cast<int>(Clamp(kGradTiles / over, 1, kGradTiles));
-  const int most = over > 4 ? 96 : 192;
+  const int most = over > 4 ? 96 : over > 1 ? 192 : 256;
   b.keys = most < kMaxKeys ? most : kMaxKeys;
   return b;
 }

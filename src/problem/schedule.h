@@ -74,18 +74,26 @@ struct RaggedForwardSchedule {
   }
 };
 
-// The backward: the keys of one sequence in blocks, dealt in turn to `parts` items.
+// The backward: the keys of one sequence in blocks, dealt to `parts` items.
 struct KeyCut {
   std::int64_t keys = 0, blocks = 0, parts = 0;  // keys of a block (the last may have fewer)
+
+  // Block n of a part; not below `blocks`: there is none. Dealt forth and back, so that with causal
+  // masks, where later blocks are shorter, all parts are equally long.
+  HEED_HD constexpr std::int64_t Block(std::int64_t part, std::int64_t n) const {
+    return n * parts + (n % 2 ? parts - 1 - part : part);
+  }
 };
 
+inline constexpr int kMostParts = 8;
+
 // Blocks of at most `most` keys (a multiple of `step`) and of nearly one size, as many as the parts
-// share evenly: an item is then as long as any other, with causal masks too, and two or four threads
-// finish a single head together. Each part has a dq of its own to be summed, hence few.
+// share evenly: so two or four threads finish a single head together. Each part has a dq of its own
+// to be summed, hence few.
 HEED_HD constexpr KeyCut CutKeys(std::int64_t sk, std::int64_t most, std::int64_t step) {
   if (sk <= 0) return {};
   const std::int64_t least = CeilDiv(sk, most);
-  const std::int64_t parts = least >= 16 ? 8 : least >= 8 ? 4 : least >= 3 ? 2 : 1;
+  const std::int64_t parts = least >= 16 ? kMostParts : least >= 8 ? 4 : least >= 4 ? 2 : 1;
   const std::int64_t even = CeilDiv(least, parts) * parts;
   const std::int64_t keys = CeilDiv(CeilDiv(sk, even), step) * step;
   const std::int64_t blocks = CeilDiv(sk, keys);

@@ -33,6 +33,10 @@ HEED_INLINE VP PackP(V lo, V hi) {
   const __m512i l = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(lo), half), 16);
   return _mm512_mask_blend_epi16(0xAAAAAAAA, l, _mm512_add_epi32(_mm512_castps_si512(hi), half));
 }
+HEED_INLINE void StoreHalves(std::uint32_t* p, V x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
 HEED_INLINE V LowP(VP x) { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); }
 HEED_INLINE V HighP(VP x) {
   return _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000))));

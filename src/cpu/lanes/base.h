@@ -75,6 +75,7 @@
 //   Dot(a, b, c)              c + a.lo*b.lo + a.hi*b.hi
 //   RepeatP<n>(p)             lane i = pair i mod n at p
 //   PackP(lo, hi)             rounds half up: ties are not worth an instruction; a NaN may get lost
+//   StoreHalves(p, x)         W floats as W / 2 pairs; tiny ones may become 0
 //   LowP(x), HighP(x)         widened
 //   ZipRows(a, b), ZipRowsN(a, b, n)
 //                             W columns of two rows -> W pairs
