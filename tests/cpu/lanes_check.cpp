@@ -100,6 +100,11 @@ void StoreTo(DType dtype, void* p, const float* from, int n) {
   if (dtype == DType::kF16) n < 0 ? StoreF16(h, x) : StoreF16N(h, x, n);
 }
 
+void StreamTo(float* p, const float* from, int vectors) {
+  for (int i = 0; i < vectors; i++) Stream(p + i * W, Load(from + i * W));
+  EndStreams();
+}
+
 void TransposeRows(float* rows) {
   V r[W];
   for (int i = 0; i < W; i++) r[i] = Load(rows + i * W);
@@ -133,6 +138,7 @@ void Unpack(const std::uint32_t* pairs, float* low, float* high) {
   Store(low, LowP(LoadP(pairs)));
   Store(high, HighP(LoadP(pairs)));
 }
+void Halves(std::uint32_t* pairs, const float* x) { StoreHalves(pairs, Load(x)); }
 void ZipOf(const std::uint16_t* a, const std::uint16_t* b, int n, std::uint32_t* out) {
   StoreP(out, n < 0 ? ZipRows(a, b) : ZipRowsN(a, b, n));
 }
@@ -166,6 +172,7 @@ const LanesCheck kLanes = {
     .floats = Floats,
     .load = LoadFrom,
     .store = StoreTo,
+    .stream = StreamTo,
     .transpose = TransposeRows,
     .repeat = RepeatOf,
     .fold = FoldOf,
@@ -173,6 +180,7 @@ const LanesCheck kLanes = {
     .dot = DotOf,
     .pack = Pack,
     .unpack = Unpack,
+    .store_halves = Halves,
     .zip = ZipOf,
     .set_pair = SetPair,
     .repeat_pairs = RepeatPairs,

@@ -48,14 +48,16 @@ struct LanesCheck {
   // The first n elements, or all w by the form without a count where n < 0.
   void (*load)(DType dtype, const void* p, int n, float* out);
   void (*store)(DType dtype, void* p, const float* x, int n);
-  void (*transpose)(float* rows);                     // w rows of w
-  void (*repeat)(int n, const float* p, float* out);  // n: a power of two up to w
+  void (*stream)(float* p, const float* x, int vectors);  // and ends the streams
+  void (*transpose)(float* rows);                         // w rows of w
+  void (*repeat)(int n, const float* p, float* out);      // n: a power of two up to w
   void (*fold)(int step, const float* a, const float* b, float* out);
 
   // Pairs of bf16: null where the set has none.
   void (*dot)(const std::uint32_t* a, const std::uint32_t* b, const float* c, float* out) = nullptr;
   void (*pack)(const float* low, const float* high, std::uint32_t* out) = nullptr;
   void (*unpack)(const std::uint32_t* pairs, float* low, float* high) = nullptr;
+  void (*store_halves)(std::uint32_t* pairs, const float* x) = nullptr;
   void (*zip)(const std::uint16_t* a, const std::uint16_t* b, int n, std::uint32_t* out) = nullptr;
   void (*set_pair)(std::uint32_t pair, std::uint32_t* out) = nullptr;
   void (*repeat_pairs)(int n, const std::uint16_t* p, std::uint32_t* out) = nullptr;

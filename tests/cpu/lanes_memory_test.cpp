@@ -76,6 +76,30 @@ TEST_P(Lanes, AskForNoAlignmentBeyondTheElements) {
     }
 }
 
+// ---------------------------------------------------------------- streams
+
+// Aligned to a vector or not: the same numbers, where they belong and nowhere else.
+TEST_P(Lanes, StreamsAreStoresWhereverTheyStart) {
+  constexpr int kVectors = 5;
+  std::vector<float> x(kVectors * kMaxLanes);
+  for (std::size_t i = 0; i < x.size(); i++) x[i] = static_cast<float>(i) + 0.5f;
+  for (std::size_t at = 0; at < 2 * kMaxLanes; at++) {
+    alignas(64) float to[(kVectors + 3) * kMaxLanes];
+    const auto count = static_cast<std::size_t>(kVectors * w);
+    for (float& f : to) f = -1;
+    lanes.stream(to + at, x.data(), kVectors);
+    for (std::size_t i = 0; i < std::size(to); i++)
+      EXPECT_EQ(to[i], i >= at && i < at + count ? x[i - at] : -1.f) << at;
+  }
+}
+TEST_P(Lanes, StreamsEndWhereMemoryDoes) {
+  Guarded memory(static_cast<std::size_t>(4 * w));
+  ASSERT_NE(memory.data(), nullptr);
+  std::vector<float> x(kMaxLanes, 3.f);
+  lanes.stream(memory.as<float>(), x.data(), 1);
+  EXPECT_EQ(std::memcmp(memory.data(), x.data(), static_cast<std::size_t>(4 * w)), 0);
+}
+
 // ---------------------------------------------------------------- 16-bit formats
 
 // A 16-bit format by its parts.
@@ -191,6 +215,33 @@ TEST_P(Lanes, ZipRowsOfHalves) {
       lanes.zip(a.as<std::uint16_t>(), b.as<std::uint16_t>(), count, out);
       for (int i = 0; i < w; i++)
         EXPECT_EQ(out[i], i < n ? 0x22001100u + static_cast<unsigned>(i) * 0x10001u : 0u);
+    }
+}
+
+// In the floats' order, rounded as StoreBf16 rounds, but for magnitudes below 2^-126.
+TEST_P(Lanes, StoreHalvesAsPairs) {
+  if (!lanes.store_halves) GTEST_SKIP() << "this set has no pairs";
+  const auto bytes = static_cast<std::size_t>(2 * w);
+  Guarded memory(bytes);
+  ASSERT_NE(memory.data(), nullptr);
+  // Every upper half beside lower halves on both sides of a tie, and on it.
+  for (std::uint32_t high = 0; high < 65536; high += static_cast<std::uint32_t>(w))
+    for (const std::uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      float x[kMaxLanes];
+      std::uint16_t want[kMaxLanes], got[kMaxLanes];
+      for (int i = 0; i < w; i++)
+        x[i] = std::bit_cast<float>((high + static_cast<std::uint32_t>(i)) << 16 | low);
+      lanes.store(DType::kBF16, want, x, -1);
+      lanes.store_halves(memory.as<std::uint32_t>(), x);
+      std::memcpy(got, memory.data(), bytes);
+      for (int i = 0; i < w; i++) {
+        if (std::isnan(x[i]))
+          ASSERT_GT(got[i] & 0x7fff, 0x7f80) << x[i];
+        else if (std::abs(x[i]) >= 0x1p-126f)
+          ASSERT_EQ(got[i], want[i]) << x[i];
+        else
+          ASSERT_TRUE(got[i] == want[i] || (got[i] & 0x7fff) == 0) << x[i];
+      }
     }
 }
 

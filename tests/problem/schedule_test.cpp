@@ -4,7 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include <tuple>
+#include <algorithm>
 #include <vector>
 
 namespace heed {
@@ -101,6 +101,100 @@ TEST(RaggedForwardSchedule, FewItemsAreEmpty) {
   for (std::int64_t n = 0; n < s.items(); n++) empty += s.At(n).rows.empty();
   EXPECT_EQ(s.items(), 18);
   EXPECT_LE(empty, 8);
+}
+
+// ---------------------------------------------------------------- the backward's keys
+
+struct Cut {
+  std::int64_t most, step;
+};
+// What instruction sets ask for, and two that divide nothing evenly.
+constexpr Cut kCuts[] = {{256, 16}, {256, 8}, {192, 16}, {96, 16},
+                         {128, 4},  {64, 4},  {21, 7},   {5, 1}};
+constexpr std::int64_t kMostKeys = 3000;
+
+// The blocks of one part, in its order.
+std::vector<std::int64_t> BlocksOf(const KeyCut& cut, std::int64_t part) {
+  std::vector<std::int64_t> blocks;
+  for (std::int64_t n = 0; cut.Block(part, n) < cut.blocks; n++)
+    blocks.push_back(cut.Block(part, n));
+  return blocks;
+}
+
+TEST(CutKeys, EveryKeyInOneBlockOfOnePart) {
+  for (const auto& [most, step] : kCuts)
+    for (std::int64_t sk = 1; sk <= kMostKeys; sk++) {
+      const KeyCut cut = CutKeys(sk, most, step);
+      std::vector<int> seen(sk);
+      for (std::int64_t part = 0; part < cut.parts; part++)
+        for (const std::int64_t block : BlocksOf(cut, part)) {
+          ASSERT_GE(block, 0);
+          ASSERT_LT(block * cut.keys, sk) << "an empty block";
+          for (std::int64_t j = block * cut.keys; j < Min((block + 1) * cut.keys, sk); j++)
+            seen[j]++;
+        }
+      ASSERT_EQ(std::count(seen.begin(), seen.end(), 1), sk) << sk << " keys, at most " << most;
+    }
+}
+
+TEST(CutKeys, BlocksFitAndPartsAreFew) {
+  for (const auto& [most, step] : kCuts)
+    for (std::int64_t sk = 1; sk <= kMostKeys; sk++) {
+      const KeyCut cut = CutKeys(sk, most, step);
+      ASSERT_TRUE(cut.keys > 0 && cut.keys <= most) << sk;
+      ASSERT_EQ(cut.keys % step, 0) << sk;
+      ASSERT_TRUE(cut.parts >= 1 && cut.parts <= kMostParts && cut.parts <= cut.blocks) << sk;
+      // Longer sequences never have fewer parts, or two threads would wait for one.
+      ASSERT_GE(CutKeys(sk + 1, most, step).parts, cut.parts) << sk;
+      // Numbers of blocks differ by one at most, and where step allows it not at all.
+      const auto first = BlocksOf(cut, 0).size();
+      for (std::int64_t part = 0; part < cut.parts; part++) {
+        const auto count = BlocksOf(cut, part).size();
+        ASSERT_LE(std::max(first, count) - std::min(first, count), 1u) << sk;
+        if (cut.blocks % cut.parts == 0) {
+          ASSERT_EQ(count, first) << sk;
+        }
+      }
+    }
+  EXPECT_EQ(CutKeys(0, 256, 16).parts, 0);
+  EXPECT_EQ(CutKeys(0, 256, 16).blocks, 0);
+}
+
+// Sizes that were measured: a block more or less of them changes bits and speed.
+TEST(CutKeys, OfCommonLengths) {
+  const auto same = [](const KeyCut& a, const KeyCut& b) {
+    return a.keys == b.keys && a.blocks == b.blocks && a.parts == b.parts;
+  };
+  EXPECT_TRUE(same(CutKeys(200, 256, 16), {208, 1, 1}));
+  EXPECT_TRUE(same(CutKeys(512, 256, 16), {256, 2, 1}));
+  EXPECT_TRUE(same(CutKeys(1024, 256, 16), {256, 4, 2}));
+  EXPECT_TRUE(same(CutKeys(2048, 256, 16), {256, 8, 4}));
+  EXPECT_TRUE(same(CutKeys(8192, 256, 16), {256, 32, 8}));
+  EXPECT_TRUE(same(CutKeys(1025, 256, 16), {176, 6, 2}));
+}
+
+// In a causal square key j is seen by sk - j queries. Two rounds, forth and back, give all parts
+// the same; what is left of a last round, or of its missing blocks, is less than `parts` blocks' square.
+// Dealt forth only, parts would be apart by that in every second round.
+TEST(CutKeys, PartsOfACausalSquareAreEquallyLong) {
+  for (const auto& [most, step] : kCuts)
+    for (std::int64_t sk = 1; sk <= kMostKeys; sk++) {
+      const KeyCut cut = CutKeys(sk, most, step);
+      std::int64_t least = INT64_MAX, largest = 0;
+      for (std::int64_t part = 0; part < cut.parts; part++) {
+        std::int64_t pairs = 0;
+        for (const std::int64_t block : BlocksOf(cut, part)) {
+          const std::int64_t from = block * cut.keys, to = Min(from + cut.keys, sk);
+          pairs += (to - from) * (2 * sk - from - to + 1) / 2;
+        }
+        least = Min(least, pairs);
+        largest = Max(largest, pairs);
+      }
+      ASSERT_LE(largest - least, cut.parts * cut.keys * cut.keys) << sk << " keys, " << most;
+      if (sk % (2 * cut.parts * cut.keys) == 0) {
+        ASSERT_EQ(largest, least) << sk;
+      }
+    }
 }
 
 static_assert(CeilDiv(0, 3) == 0 && CeilDiv(1, 3) == 1 && CeilDiv(3, 3) == 1 && CeilDiv(4, 3) == 2);

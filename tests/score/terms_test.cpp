@@ -126,6 +126,32 @@ TEST(Terms, KnowWhetherThereIsMoreThanAScale) {
   EXPECT_TRUE(Terms<float>::Of({3, 0, false, true}).any());
 }
 
+// The gradient asks for CapRate where a score bends: where its slope in q.k is not the same everywhere.
+TEST(Terms, KnowWhetherTheScoreBends) {
+  for (const Setting& on : Settings()) {
+    const auto t = Terms<double>::Of({on.scale, on.softcap, on.alibi, on.bias});
+    EXPECT_EQ(t.bends(), on.softcap > 0);
+    EXPECT_TRUE(t.any() || !t.bends());
+    const auto score = [&](double qk) { return Modify<F64>(t, qk, {0.25, -9, 1.5}); };
+    // As far from 0 as the cap bends it; nothing bends a score that is always 0.
+    const double far = on.scale == 0 ? 1 : (on.softcap > 0 ? on.softcap : 1) / std::abs(on.scale);
+    const double near = score(far / 64) - score(0), whole = score(far) - score(0);
+    const double size = std::abs(whole) + std::abs(score(0));
+    if (t.bends() && on.scale != 0) {
+      EXPECT_GT(std::abs(64 * near - whole), 0.2 * std::abs(64 * near)) << on.softcap;
+    } else {
+      EXPECT_NEAR(64 * near, whole, 64 * 1e-15 * size);
+    }
+  }
+}
+
+TEST(Terms, ACapThatBendsNothingIsNone) {
+  EXPECT_FALSE(Terms<float>::Of({0.5, 3e38, false, false}).bends());
+  EXPECT_TRUE(Terms<float>::Of({0.5, 1e30, false, false}).bends());
+  EXPECT_TRUE(Terms<float>::Of({0.5, 1e-30, false, false}).bends());
+  EXPECT_FALSE(Terms<float>::Of({0.5, 0, true, true}).bends());
+}
+
 // Several lanes in one operand, as an engine has them.
 struct Bundle {
   float x[3];
