@@ -1,5 +1,5 @@
-// runs_check.h: which queries the backward's sums of dk and dv take, from one instruction set's
-// kernel text, as a plain function. Not here: what is right (runs_test.cpp).
+// runs_check.h: which queries the sums of dk and dv take, and which keys those of o and dq, from one
+// instruction set's kernel text, as plain functions. Not here: what is right (runs_test.cpp).
 #pragma once
 
 #include <cstdint>
@@ -20,12 +20,16 @@ struct RunsCall {
 struct UnitRun {
   int first, units;
 };
-inline constexpr int kMostRunTiles = 4;
+inline constexpr int kMostRunTiles = 4, kMostKeyRuns = 66;
 
 struct RunsCheck {
   const char* isa;
   int tile_rows, lanes, tile_keys, most_keys;
-  int (*queries)(const RunsCall& call, UnitRun* runs);  // returns how many
+  // Both return how many runs.
+  int (*queries)(const RunsCall& call, UnitRun* runs);
+  // Of rows [row, row + count) of the first tile; pair: keys of a unit. live: bit c, keys [c *
+  // tile_keys, (c + 1) * tile_keys) of the block were computed.
+  int (*keys)(const RunsCall& call, int row, int count, UnitRun* runs, std::uint64_t* live);
 };
 
 #define HEED_DECLARE_RUNS_CHECK(isa) \

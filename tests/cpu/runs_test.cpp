@@ -1,5 +1,6 @@
 // runs_test.cpp: the queries that the sums of dk and dv take, against the definition of who sees whom:
-// everyone who sees one of the keys, and at the ends of a run nobody who does not.
+// everyone who sees one of the keys, and at the ends of a run nobody who does not; and the keys that
+// those of o and dq take, likewise.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -78,15 +79,43 @@ class Runs : public ::testing::TestWithParam<const RunsCheck*> {
     }
   }
 
+  // Keys for rows [row, row + count) of the first tile.
+  void CheckKeys(const RunsCall& c, int row, int count) const {
+    UnitRun runs[kMostKeyRuns];
+    std::uint64_t live = 0;
+    const int n = set.keys(c, row, count, runs, &live);
+    ASSERT_LE(n, kMostKeyRuns);
+    std::vector<int> taken(static_cast<std::size_t>(c.keys + c.pair));
+    for (int r = 0; r < n; r++) {
+      ASSERT_GT(runs[r].units, 0);
+      ASSERT_LT((runs[r].first + runs[r].units - 1) * c.pair, c.keys) << "a unit without a key";
+      for (int i = 0; i < runs[r].units * c.pair; i++) {
+        const int key = runs[r].first * c.pair + i;
+        ASSERT_TRUE(live >> key / set.tile_keys & 1) << "key " << key << " was not computed";
+        taken[static_cast<std::size_t>(key)]++;
+      }
+    }
+    for (int key = 0; key < c.keys; key++) {
+      const int times = taken[static_cast<std::size_t>(key)];
+      ASSERT_LE(times, 1) << "key " << key << " is summed twice";
+      for (std::int64_t i = c.query + row; i < Min(c.query + row + count, c.sees.sq); i++)
+        ASSERT_TRUE(times == 1 || !SeesPair(c, i, c.k0 + key)) << "query " << i << " key " << key;
+    }
+  }
+
   // Every group of keys that an accumulate tile may take, of every block, against every two tiles.
   void CheckAll(RunsCall c, int block, bool tight) const {
     for (c.pair = 1; c.pair <= 2; c.pair++) {
-      if (set.tile_rows % c.pair) continue;
+      if (set.tile_rows % c.pair) continue;  // such a set has no pairs
       for (c.query = 0; c.query < c.sees.sq; c.query += set.tile_rows) {
         c.tiles =
             static_cast<int>(Min(2, (c.sees.sq - c.query + set.tile_rows - 1) / set.tile_rows));
         for (c.k0 = 0; c.k0 < c.sees.sk; c.k0 += block) {
           c.keys = static_cast<int>(Min(block, c.sees.sk - c.k0));
+          for (const int count : {1, 3, set.tile_rows})
+            for (int row = 0; row + count <= set.tile_rows; row += count)
+              ASSERT_NO_FATAL_FAILURE(CheckKeys(c, row, count))
+                  << "rows from " << row << ", block at " << c.k0;
           for (const int step : {1, 3, 6, 12})
             for (c.from = 0; c.from < c.keys; c.from += step) {
               c.to = static_cast<int>(Min(c.from + step, c.keys));
@@ -144,9 +173,11 @@ TEST_P(Runs, OfMasks) {
           mask[static_cast<std::size_t>(i * sk + j)] = seen[kind];
         }
       RunsCall c;
-      c.sees = {.sq = sq, .sk = sk, .shift = sk - sq, .right = right};
       c.mask = mask.data();
-      CheckAll(c, Block(), false);
+      for (const std::int64_t prefix : {0, 9}) {
+        c.sees = {.sq = sq, .sk = sk, .shift = sk - sq, .right = right, .prefix = prefix};
+        CheckAll(c, Block(), false);
+      }
     }
 }
 
