@@ -1,37 +1,38 @@
 // backward.h: the walk of one backward work item: blocks of keys, and for each the tiles of queries
-// that see it. Not here: tiles (gradient_tile.h), sums (tiles.h), what is known of each query
+// that see it. Not here: tiles (gradient_tile.h), sums (backward_sums.h), what is known of each query
 // beforehand and what becomes of the partial sums (backward_rows.h), threads.
 #pragma once
 
-#include "cpu/backward_block.h"
-#include "cpu/gradient_runs.h"
+#include "cpu/backward_sums.h"
 #include "cpu/gradient_store.h"
-#include "cpu/runs.h"
 
 namespace heed::cpu::HEED_ISA {
 
 template <class F>
-class Backward : BackwardBlock<F> {
-  using Base = BackwardBlock<F>;
+class Backward : BackwardSums<F> {
+  using Base = BackwardSums<F>;
   using E = typename F::E;
   using X = typename F::X;
-  using U = typename X::U;
   using Base::b_;
   using Base::c_;
   using Base::entry_;
+  using Base::g_;
+  using Base::head_;
   using Base::in_;
-  using Base::keys_;
+  using Base::part_;
+  using Base::unit_;
   using Base::w_;
-  static constexpr int kPair = X::kPair;
 
  public:
   using Base::Base;
 
   // Items are (chain, part).
   void Items(std::int64_t first, std::int64_t last) {
-    for (std::int64_t n = first; n < last; n++)
-      for (std::int64_t unit = c_.first; unit < c_.last; unit++)
-        if (c_.ChainOf(unit) == n / c_.parts) Unit(unit, n % c_.parts);
+    for (std::int64_t n = first; n < last; n++) {
+      const BackwardCall::Chain chain = c_.ChainAt(n / c_.parts);
+      for (std::int64_t unit = chain.first; unit < chain.last; unit += chain.step)
+        Unit(unit, n % c_.parts);
+    }
     EndStreams();
   }
 
@@ -88,7 +89,7 @@ class Backward : BackwardBlock<F> {
           next_ = at + kRows < to ? Place{at + kRows, k0} : in_.group == 1 ? after_ : Place{};
           Tile(tiles, at, k0, keys);
         }
-        AddKeySums(i, tiles, k0, keys);
+        Base::AddKeySums(i, tiles, k0, keys);
         i += tiles * kRows;
       }
       if (c_.dbias.kind == BiasGradient::Kind::kKeys) AddKeyBias(k0, keys);
@@ -108,6 +109,8 @@ class Backward : BackwardBlock<F> {
     GradientArgs<X> a = Base::ArgsOf(t, k0, keys, facts);
     if (c_.bias_parts) __builtin_memset(w_.dbias->queries, 0, sizeof w_.dbias->queries);
     int staged = -1;  // the keys that dbias->pairs holds
+    whole_ = keys % kKeys == 0;
+    for (int v = 0; v < w_.rows[t].vectors; v++) whole_ &= live.all[v] == BitRange(0, keys / kKeys);
     for (int key = 0; key < keys; key += kColumnsAtOnce * kKeys) {
       Column columns[kColumnsAtOnce];
       const int end = key + kColumnsAtOnce * kKeys < keys ? key + kColumnsAtOnce * kKeys : keys;
@@ -127,7 +130,7 @@ class Backward : BackwardBlock<F> {
       }
     }
     if (staged >= 0) FlushPairs(staged, t, k0, keys);
-    AddQuerySums(t, i, k0);
+    Base::AddQuerySums(t, i, k0);
     if (c_.bias_parts) AddQueryBias(t, i);
   }
 
@@ -148,7 +151,7 @@ class Backward : BackwardBlock<F> {
       }
       clear_[t] &= ~bit;
       Column c = {key, 0, 0, false};
-      Base::VectorsOf(t, bit, &c.at, &c.count);
+      VectorsOf(w_.live[t], w_.rows[t].vectors, bit, &c.at, &c.count);
       c.edge = Base::IsEdge(t, bit, c.at, c.count);
       for (int v = 0; v < w_.rows[t].vectors; v++)
         if (v < c.at || v >= c.at + c.count) ClearGradients<X>(a, key, v * W);
@@ -220,96 +223,6 @@ class Backward : BackwardBlock<F> {
       __builtin_prefetch(static_cast<const char*>(row) + at, 0, 2);
   }
 
-  // dq of tile t: dS times K, into the part's sum.
-  void AddQuerySums(int t, std::int64_t i, std::int64_t k0) {
-    const std::int64_t row = c_.PartRows(unit_, part_, g_) + i;
-    float* const dq = c_.dq_parts + row * c_.dq_step;
-    if (!c_.touched[row / kRows]) {
-      c_.touched[row / kRows] = 1;
-      __builtin_memset(dq, 0, kRows * c_.dq_step * sizeof(float));
-    }
-    for (int v = 0, take; v < w_.padded / W; v += take) {
-      take = Take(w_.padded / W - v);
-      QuerySumsOf<kMaxCols>(t, k0, take, v, dq + v * W);
-    }
-  }
-  template <int kCols>
-  void QuerySumsOf(int t, std::int64_t k0, int take, int v, float* dq) {
-    if constexpr (kCols > 1)
-      if (take < kCols) return QuerySumsOf<kCols - 1>(t, k0, take, v, dq);
-    constexpr int kStep = AccumulateRows(kCols);
-    const RowState& rows = w_.rows[t];
-    AccumulateArgs a = {};
-    a.x = Base::KeysForSums(k0) + v * W;
-    a.x_step = Base::KeysForSumsStep();
-    a.from_step = a.out_step = c_.dq_step;
-    for (int r = 0; r < rows.rows; r += kStep) {
-      Run runs[kMostRuns];
-      a.runs = runs;
-      a.count = RunsOf<kPair>(rows, w_.live[t], r, kStep, k0, runs);
-      if (a.count == 0) continue;
-      a.pt = w_.zs + t * kRows + r;
-      a.from = a.out = dq + static_cast<std::int64_t>(r) * c_.dq_step;
-      a.rows = rows.rows - r < kStep ? rows.rows - r : kStep;
-      AccumulateTile<X, kCols, kDown, 1>(a);
-    }
-  }
-
-  // dk and dv of the block: transposes of dS and P times Q and dout of `tiles` tiles from query i on.
-  void AddKeySums(std::int64_t i, int tiles, std::int64_t k0, int keys) {
-    bool any = false;
-    for (int t = 0; t < tiles; t++) any |= w_.live[t].live != 0;
-    if (!any) return;
-    for (int v = 0, take; v < w_.padded_v / W; v += take) {
-      take = Take(w_.padded_v / W - v);
-      KeySumsOf<kMaxCols>(tiles, k0, keys, take,
-                          {w_.p, Base::DoutForSums(head_, i) + v * W, Base::DoutForSumsStep(),
-                           w_.dv + v * W, w_.padded_v});
-    }
-    for (int v = 0, take; v < w_.padded / W; v += take) {
-      take = Take(w_.padded / W - v);
-      KeySumsOf<kMaxCols>(tiles, k0, keys, take,
-                          {w_.ds, Base::QueriesForSums(head_, i) + v * W,
-                           Base::QueriesForSumsStep(), w_.dk + v * W, w_.padded});
-    }
-  }
-  struct KeySums {
-    const U *pt, *x;
-    std::int64_t x_step;
-    float* sums;
-    int step;
-  };
-  template <int kCols>
-  void KeySumsOf(int tiles, std::int64_t k0, int keys, int take, const KeySums& s) {
-    if constexpr (kCols > 1)
-      if (take < kCols) return KeySumsOf<kCols - 1>(tiles, k0, keys, take, s);
-    constexpr int kStep = AccumulateRows(kCols);
-    AccumulateArgs a = {};
-    a.x = s.x;
-    a.x_step = s.x_step;
-    a.from_step = a.out_step = s.step;
-    for (int key = 0; key < keys; key += kStep) {
-      const int end = key + kStep < keys ? key + kStep : keys;
-      Run runs[kGradTiles];
-      int n = 0;
-      for (int t = 0; t < tiles; t++)
-        n = AddRowRun<kPair>(w_.rows[t], w_.live[t], t, k0, key, end, runs, n);
-      if (n == 0) continue;
-      a.runs = runs;
-      a.count = n;
-      a.pt = s.pt + static_cast<std::int64_t>(key) * kAcross<X>;
-      a.from = a.out = s.sums + static_cast<std::int64_t>(key) * s.step;
-      a.rows = end - key;
-      AccumulateTile<X, kCols, 1, kAcross<X>>(a);
-    }
-  }
-
-  // Of `left` vectors of columns those that one call takes: 4, 4, .. and then what is left, 5 as 3 + 2.
-  static int Take(int left) {
-    if (left == kMaxCols + 1 && kMaxCols > 2) return kMaxCols - 1;
-    return left < kMaxCols ? left : kMaxCols;
-  }
-
   // ---------------------------------------------------------------- the bias
 
   // Keys [key, key + kKeys) are about to be staged; those before are written where a stage is full.
@@ -318,7 +231,7 @@ class Backward : BackwardBlock<F> {
     const int first = key / kAtOnce * kAtOnce;
     if (staged == first) return staged;
     if (staged >= 0) FlushPairs(staged, t, k0, keys);
-    __builtin_memset(w_.dbias->pairs, 0, sizeof w_.dbias->pairs);
+    if (!whole_) __builtin_memset(w_.dbias->pairs, 0, sizeof w_.dbias->pairs);
     return first;
   }
   void FlushPairs(int staged, int t, std::int64_t k0, int keys) {
@@ -370,7 +283,7 @@ class Backward : BackwardBlock<F> {
     }
   }
 
-  std::int64_t unit_ = 0, part_ = 0, head_ = 0, g_ = 0;
+  bool whole_ = false;  // the current tile sees all keys of the block
   // Queries from i on against the block at k0; i = -1: none.
   struct Place {
     std::int64_t i = -1, k0 = 0;

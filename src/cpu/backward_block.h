@@ -4,7 +4,7 @@
 
 #include "cpu/gradient_work.h"
 #include "cpu/keys.h"
-#include "cpu/rotary.h"
+#include "cpu/score_inputs.h"
 
 namespace heed::cpu::HEED_ISA {
 
@@ -20,12 +20,7 @@ class BackwardBlock {
   BackwardBlock(const BackwardCall& call, void* workspace) : c_(call), in_(call.in) {
     w_.Carve(workspace, call);
     w_.bias->step = 0;
-    // Scores become powers of two here: floats while Q is packed, pairs behind their product; with
-    // terms behind the last of them.
-    const Exp2Factors<float> factors = FoldExp2(in_.terms);
-    q_factor_ = X::kDot ? 1.f : factors.inner;
-    s_factor_ = X::kDot ? factors.inner : 1.f;
-    outer_ = factors.outer;
+    factors_ = ScoreFactors::Of<X>(in_.terms);
     packs_k_ = PacksK<F>(in_.dim, false);
     packs_v_ = PacksK<F>(in_.dim_v, false);
     wide_ = PacksV<F>(in_.dim, false);
@@ -63,10 +58,7 @@ class BackwardBlock {
   }
 
   void FindLive(int t, std::int64_t k0, int keys) {
-    Live& live = w_.live[t];
-    FindLiveByInterval(w_.rows[t], entry_.sees, k0, keys, &live);
-    if (live.live && (in_.mask.data || in_.block_map.data))
-      FindLiveByMask(in_, w_.rows[t], w_.facts[t], k0, keys, &live);
+    LiveOf(in_, entry_, w_.rows[t], w_.facts[t], k0, keys, &w_.live[t]);
   }
 
   // Q alone: for the scores.
@@ -76,7 +68,7 @@ class BackwardBlock {
       rows[r] =
           static_cast<const E*>(in_.q) +
           QueryAt(in_.q_steps, entry_, item.h, heed::Min(item.rows.first + r, item.rows.last - 1));
-    PackQ<F>(rows, w_.rows[t].vectors, in_.dim, q_factor_,
+    PackQ<F>(rows, w_.rows[t].vectors, in_.dim, factors_.q,
              w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows);
     if (wide_)
       PackV<F>(rows, w_.rows[t].rows, in_.dim,
@@ -99,31 +91,13 @@ class BackwardBlock {
   // What all columns of tile t and the block have in common. facts: where the wave's arrays hold the
   // tile's queries.
   ScoreArgs<X> ScoreArgsOf(int t, std::int64_t k0, int keys) {
-    const RowState& rows = w_.rows[t];
-    RowFacts& facts = w_.facts[t];
-    float *const first = w_.first + t * kRows, *const last = w_.last + t * kRows;
-    for (int r = 0; r < kRows; r++) {
-      first[r] = static_cast<float>(Clamp(rows.first[r] - k0, 0, keys));
-      last[r] = static_cast<float>(Clamp(rows.last[r] - k0, 0, keys));
-    }
-    if (in_.terms.positional())
-      for (int r = 0; r < kRows; r++)
-        facts.position[r] = static_cast<float>(facts.query[r] + entry_.sees.shift - k0);
-    w_.bias->at = -1;
-    ScoreArgs<X> a = {};
+    ScoreArgs<X> a = BlockArgs<X>(in_, entry_, w_.rows[t], k0, keys, factors_, w_.first, w_.last,
+                                  &w_.facts[t], w_.bias);
     a.units = w_.units;
     a.qt = w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows;
     a.pt = w_.p;  // where the forward's tile is asked for the row sums
-    a.factor = s_factor_;
     a.scores = w_.scores;
     a.live = &w_.live[t];
-    a.first = first;
-    a.last = last;
-    a.call = &in_;
-    a.outer = outer_;
-    a.facts = &facts;
-    a.bias = w_.bias->values[0];
-    a.bias_step = 0;
     a.keep = w_.keep;
     return a;
   }
@@ -150,15 +124,6 @@ class BackwardBlock {
   }
   static bool AllEqual(V a, V b) { return AllLe(a, b) && AllLe(b, a); }
 
-  // The vectors of tile t that see some of a column: `count` from `at` on; between them may be one
-  // that does not.
-  void VectorsOf(int t, Columns bit, int* at, int* count) const {
-    const Live& live = w_.live[t];
-    int end = w_.rows[t].vectors;
-    for (*at = 0; !(live.any[*at] & bit);) ++*at;
-    while (!(live.any[end - 1] & bit)) end--;
-    *count = end - *at;
-  }
   // Whether one of these vectors has a pair in the column that is hidden.
   bool IsEdge(int t, Columns bit, int at, int count) const {
     for (int v = at; v < at + count; v++)
@@ -175,58 +140,19 @@ class BackwardBlock {
       a->k = w_.k + static_cast<std::int64_t>(key) * w_.k_step;
       a->k_step = w_.k_step * 4;
     } else {
-      a->k =
-          RowsInPlace(keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.k_tail, &a->k_step);
+      a->k = RowsInPlace<X>(keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.k_tail,
+                            &a->k_step);
     }
-    if (in_.terms.bias) NeedBias(t, keys, a);
+    if (in_.terms.bias) AimBias<F>(in_, w_.facts[t], w_.rows[t], keys, w_.bias, a);
   }
   void AimValues(std::int64_t k0, int keys, int key, GradientArgs<X>* a) {
     if (packs_v_) {
       a->v = w_.v + static_cast<std::int64_t>(key) * w_.v_step;
       a->v_step = w_.v_step * 4;
     } else {
-      a->v = RowsInPlace(keys_.V(k0 + key), keys_.v_step, keys - key, w_.units_v, w_.v_tail,
-                         &a->v_step);
+      a->v = RowsInPlace<X>(keys_.V(k0 + key), keys_.v_step, keys - key, w_.units_v, w_.v_tail,
+                            &a->v_step);
     }
-  }
-
-  // kKeys rows where they lie or, where the sequence ends within them, in a copy: what lies behind
-  // the last key is not ours to read. left: rows that exist.
-  const U* RowsInPlace(const E* rows, std::int64_t step, int left, int units, U* tail,
-                       std::int64_t* bytes) {
-    if (left >= kKeys) {
-      *bytes = step * static_cast<std::int64_t>(sizeof(E));
-      return reinterpret_cast<const U*>(rows);
-    }
-    *bytes = std::int64_t{units} * 4;
-    for (int r = 0; r < kKeys; r++) {
-      U* const to = tail + static_cast<std::int64_t>(r) * units;
-      if (r < left)
-        __builtin_memcpy(to, rows + r * step, static_cast<std::size_t>(units) * 4);
-      else
-        __builtin_memset(to, 0, static_cast<std::size_t>(units) * 4);
-    }
-    return tail;
-  }
-
-  void NeedBias(int t, int keys, ScoreArgs<X>* a) {
-    const int in = a->key % kStage<X>;
-    const std::int64_t j = a->j - in;
-    const RowFacts& facts = w_.facts[t];
-    const RowState& rows = w_.rows[t];
-    BiasStage& stage = *w_.bias;
-    const bool staged = stage.at >= 0 && (stage.step == 0 || stage.at == j);
-    if (!staged) {
-      const int n = keys - (a->key - in) < kStage<X> ? keys - (a->key - in) : kStage<X>;
-      if (in_.bias_f32)
-        StageBias<Format<DType::kF32>>(in_.bias, facts, rows.vectors, j, n, &stage);
-      else
-        StageBias<F>(in_.bias, facts, rows.vectors, j, n, &stage);
-    }
-    LookAheadInBias(in_.bias, in_.bias_f32 ? 4 : static_cast<std::int64_t>(sizeof(E)), facts,
-                    rows.rows, j + kStage<X>, kStage<X>, in / kKeys);
-    a->bias_step = stage.step;
-    a->bias = stage.values[0] + in * stage.step;
   }
 
   // What the sums multiply with: rows of K, Q and dout as wide as whole vectors, in place where they
@@ -251,7 +177,7 @@ class BackwardBlock {
   const BackwardCall& c_;
   const ForwardCall& in_;
   GradientWork<F> w_;
-  float q_factor_, s_factor_, outer_;
+  ScoreFactors factors_;
   bool packs_k_, packs_v_;  // for the scores
   bool wide_, wide_v_;      // for the sums
   // Of the current unit.

@@ -73,9 +73,19 @@ struct BackwardCall {
     if (chains_batch) return chains_heads ? 1 : k_heads;
     return chains_heads ? (last - 1) / k_heads - first / k_heads + 1 : last - first;
   }
-  HEED_HD std::int64_t ChainOf(std::int64_t unit) const {
-    if (chains_batch) return chains_heads ? 0 : unit % k_heads;
-    return chains_heads ? unit / k_heads - first / k_heads : unit - first;
+  // The units of a chain: first, first + step, .. below last.
+  struct Chain {
+    std::int64_t first, last, step;
+  };
+  HEED_HD Chain ChainAt(std::int64_t n) const {
+    if (!chains_batch && !chains_heads) return {first + n, first + n + 1, 1};
+    if (chains_batch && chains_heads) return {first, last, 1};
+    if (chains_heads) {
+      const std::int64_t b = first / k_heads + n;
+      return {Max(first, b * k_heads), Min(last, (b + 1) * k_heads), 1};
+    }
+    const std::int64_t ahead = (n - first % k_heads + k_heads) % k_heads;
+    return {first + ahead, last, k_heads};
   }
 };
 

@@ -126,7 +126,7 @@ class BackwardRows : BackwardBlock<F> {
         const int key = __builtin_ctzll(left) * kKeys;
         const Columns bit = left & -left;
         int count;
-        Base::VectorsOf(0, bit, &a.at, &count);
+        VectorsOf(w_.live[0], rows.vectors, bit, &a.at, &count);
         Base::AimScores(0, k0, keys, key, &a);
         Tiles<kVecs>(a, rows, count, Base::IsEdge(0, bit, a.at, count));
       }

@@ -8,6 +8,7 @@
 #include "cpu/keys.h"
 #include "cpu/pieces.h"
 #include "cpu/rows.h"
+#include "cpu/score_lanes.h"
 
 namespace heed::cpu::HEED_ISA {
 
@@ -109,10 +110,7 @@ class DecodeRows {
     a_ = &a;
     Carve(workspace, a.dim, a.dim_v, a.heads);
     stages_ = !kInPlace || a.dim % (kSlots * kPair) != 0;
-    const Exp2Factors<float> factors = FoldExp2(a.terms);
-    q_factor_ = X::kDot ? 1.f : factors.inner;
-    s_factor_ = X::kDot ? factors.inner : 1.f;
-    outer_ = factors.outer;
+    factors_ = ScoreFactors::Of<X>(a.terms);
     low_ = high_ = a.row_first[0];
     all_first_ = a.row_first[0];
     all_last_ = high_ = a.row_last[0];
@@ -139,7 +137,7 @@ class DecodeRows {
         __builtin_memcpy(row_, a.q[from], static_cast<std::size_t>(a.dim) * sizeof(E));
       } else {
         WidenRow<F>(a.q[from], a.dim, row_, a.dim);
-        for (int c = 0; c < a.dim; c += W) Store(row_ + c, Mul(Load(row_ + c), Set(q_factor_)));
+        for (int c = 0; c < a.dim; c += W) Store(row_ + c, Mul(Load(row_ + c), Set(factors_.q)));
       }
       for (int c = units_; c < steps_ * kSlots; c++) row_[c] = 0;
       for (int c = 0; c < steps_; c++)
@@ -253,7 +251,7 @@ class DecodeRows {
   float *scores_, *o_;
   int units_, steps_, q_step_, padded_;
   bool stages_;
-  float q_factor_, s_factor_, outer_;
+  ScoreFactors factors_;
   std::int64_t low_, high_, all_first_, all_last_, last_;
 };
 

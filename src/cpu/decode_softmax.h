@@ -26,16 +26,15 @@ class DecodeSoftmax : protected DecodeRows<F, kLive> {
   using Base::a_;
   using Base::all_first_;
   using Base::all_last_;
+  using Base::factors_;
   using Base::kBlock;
   using Base::kGroups;
   using Base::kGrown;
   using Base::kLanes;
   using Base::kSlots;
   using Base::kVectors;
-  using Base::outer_;
   using Base::p_;
   using Base::padded_;
-  using Base::s_factor_;
   using Base::scores_;
   using Base::state_;
   using typename Base::Block;
@@ -49,7 +48,7 @@ class DecodeSoftmax : protected DecodeRows<F, kLive> {
   HEED_INLINE void Softmax(int h, const Block& block) {
     State& s = state_[h];
     const bool edge = block.rows < kBlock || !SeenByAll(block.key, block.key + kBlock);
-    float factor = s_factor_;
+    float factor = factors_.product;
     if (HEED_UNLIKELY(edge || a_->terms.any())) {
       Settle(s, block, edge);
       factor = 1;
@@ -121,14 +120,14 @@ class DecodeSoftmax : protected DecodeRows<F, kLive> {
       for (int v = 0; v < kVectors; v++) {
         float* const at = scores_ + (g * kVectors + v) * W;
         V x = Load(at);
-        if (X::kDot) x = Mul(x, Set(s_factor_));
+        if (X::kDot) x = Mul(x, Set(factors_.product));
         if (a.terms.any()) {
           At<T> place;
           place.slope = Load(s.slope + v * W);
           place.distance = Sub(Load(position + v * W), key);
           place.bias = Zero();
           x = Offset<T>(a.terms, Cap<T>(a.terms, x), place);
-          x = Mul(x, Set(outer_));
+          x = Mul(x, Set(factors_.outer));
         }
         if (edge) {
           const M seen = Or(Lt(key, Set(prefix)),

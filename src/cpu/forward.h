@@ -14,12 +14,12 @@ class Forward : ForwardResults<F> {
   using Base::b_;
   using Base::c_;
   using Base::entry_;
+  using Base::factors_;
   using Base::keys_;
   using Base::kPair;
   using Base::number_;
   using Base::part_;
   using Base::plain_;
-  using Base::q_factor_;
   using Base::rows_at_;
   using Base::w_;
   using typename Base::E;
@@ -99,7 +99,7 @@ class Forward : ForwardResults<F> {
     for (int r = 0; r < kRows; r++)
       q[r] = QueryRow<F>(c_, entry_, b_, facts.head[r], facts.query[r],
                          w_.rotated + static_cast<std::int64_t>(r) * c_.dim);
-    PackQ<F>(q, rows.vectors, c_.dim, q_factor_,
+    PackQ<F>(q, rows.vectors, c_.dim, factors_.q,
              w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows);
   }
 

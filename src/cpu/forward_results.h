@@ -35,18 +35,12 @@ class ForwardResults : protected ForwardBlock<F> {
     return c_.lse + LseAt(c_, entry_, b_, f.head[r], f.query[r]);
   }
 
-  // P.V of tile t, columns cut into the widest tiles that registers hold: 4, 4, .. and then what is
-  // left, 5 as 3 + 2.
+  // P.V of tile t.
   void Accumulate(int t, std::int64_t k0, bool last) {
     const int vectors = w_.padded / W;
-    for (int v = 0; v < vectors;) {
-      int take = vectors - v;
-      if (take == kMaxCols + 1 && kMaxCols > 2)
-        take = kMaxCols - 1;
-      else if (take > kMaxCols)
-        take = kMaxCols;
+    for (int v = 0, take; v < vectors; v += take) {
+      take = ColsAtOnce(vectors - v);
       AccumulateOf<kMaxCols>(t, k0, last, v, take);
-      v += take;
     }
     if (last && !Direct()) Write(t);
   }

@@ -125,42 +125,6 @@ HEED_NOINLINE void FastGradients(const GradientArgs<X>& a) {
   }
 }
 
-// Final scores of kKeys keys and vector v, from the products in a.scores: units of log2, -infinity
-// where not seen. capped: told the scores before what is added to them, where terms.bends().
-template <class X, class Capped>
-HEED_INLINE Bundle FinalScores(const ScoreArgs<X>& a, int v, bool edge, Capped capped) {
-  using L = BundleLanes;
-  const int lane = (a.at + v) * W;
-  Bundle s;
-  HEED_UNROLL for (int r = 0; r < kKeys; r++) {
-    s.v[r] = Load(a.scores + r * kRows + v * W);
-    // Rounded here and not fused with the subtraction of m, so that s - m is exactly 0 at the
-    // maximum, however large it is.
-    if (X::kDot) s.v[r] = Mul(s.v[r], Set(a.factor));
-  }
-  const Terms<float>& terms = a.call->terms;
-  if (terms.any()) {
-    if (terms.bends()) {
-      s = Cap<L>(terms, s);
-      capped(s);
-    }
-    At<L> at;
-    at.slope = L::Same(Load(a.facts->slope + lane));
-    const V position = Load(a.facts->position + lane);
-    HEED_UNROLL for (int r = 0; r < kKeys; r++) {
-      at.distance.v[r] = Sub(position, Set(static_cast<float>(a.key + r)));
-      at.bias.v[r] = Load(a.bias + r * a.bias_step + lane);
-    }
-    s = L::Mul(Offset<L>(terms, s, at), L::Const(a.outer));
-  }
-  if (edge) {
-    const V first = Load(a.first + lane), last = Load(a.last + lane);
-    HEED_UNROLL for (int r = 0; r < kKeys; r++) s.v[r] =
-        Select(Visible<X>(a, lane, r, first, last), s.v[r], Set(kHidden));
-  }
-  return s;
-}
-
 // Probabilities of vector v, from the products in a.s.scores: undropped and unrounded back there,
 // and to P.
 template <class X>
@@ -224,15 +188,6 @@ HEED_INLINE void Gradients(const GradientArgs<X>& a, int v) {
   }
   HEED_UNROLL for (int r = 0; r < kKeys; r += 2)
       StoreGradients<X>(a, a.s.key + r, lane, ds.v[r], ds.v[r + 1]);
-}
-
-template <class X, int kCount>
-HEED_INLINE void StoreProducts(int units, const typename X::U* k, std::int64_t k_step,
-                               const typename X::U* qt, float* to) {
-  V x[kKeys][kCount];
-  ScoreTile<X, kCount>(units, k, k_step, qt, x);
-  HEED_UNROLL for (int r = 0; r < kKeys; r++) HEED_UNROLL for (int v = 0; v < kCount; v++)
-      Store(to + r * kRows + v * W, x[r][v]);
 }
 
 template <class X, int kCount>

@@ -4,7 +4,7 @@
 
 #include "cpu/backward_call.h"
 #include "cpu/gradient_tile.h"
-#include "cpu/packing.h"
+#include "cpu/score_inputs.h"
 
 namespace heed::cpu::HEED_ISA {
 
@@ -13,7 +13,7 @@ inline constexpr int kMostSumRows = kAcc;  // of an accumulate tile, one column 
 // Sizes depend on the dims and the blocks, never on the sequence lengths.
 //
 //   for each of `tiles` query tiles   rows, facts, live | qt, dout_t [units][kRows] | q, dout [kRows /
-//                                     kPair][step], where not used as they lie | positions
+//                                     kPair][step], where not used as they lie
 //   for their queries and the block   p, ds, zs (gradient_tile.h)
 //   for the block of keys             dk, dv [keys][padded], sums of the bias' gradient; packed: k, v
 //                                     [keys][step] for the scores, kd [key units][step] for dq
@@ -26,12 +26,11 @@ struct GradientWork {
   RowState* rows;
   RowFacts* facts;
   Live* live;
-  float *first, *last;  // of each tile: the rows' visible keys, within the block
   BiasStage* bias;
   BiasGradientStage* dbias;
   KeepMasks* keep;
   U *qt, *dout_t, *q, *dout, *p, *ds, *zs, *k, *v, *kd, *k_tail, *v_tail;
-  float *dk, *dv, *scores, *dp, *rate, *row;
+  float *dk, *dv, *scores, *dp, *rate, *row, *first, *last;
   int units, units_v, padded, padded_v;
   int k_step, v_step;          // of k and v, in units
   int wide_step, wide_v_step;  // of kd and q; of dout
@@ -58,8 +57,8 @@ struct GradientWork {
     take(rows, tiles);
     take(facts, tiles);
     take(live, tiles);
-    take(first, queries);
-    take(last, queries);
+    take(first, kRows);
+    take(last, kRows);
     take(bias, 1);
     take(dbias, 1);
     take(keep, kColumnsAtOnce);

@@ -82,4 +82,15 @@ struct BundleLanes {
   }
 };
 
+// Scores become powers of two here: floats while Q is packed, pairs behind their product; with terms
+// behind the last of them.
+struct ScoreFactors {
+  float q, product, outer;
+  template <class X>
+  static HEED_INLINE ScoreFactors Of(const Terms<float>& terms) {
+    const Exp2Factors<float> f = FoldExp2(terms);
+    return {X::kDot ? 1.f : f.inner, X::kDot ? f.inner : 1.f, f.outer};
+  }
+};
+
 }  // namespace heed::cpu::HEED_ISA

@@ -4,41 +4,9 @@
 #pragma once
 
 #include "cpu/exp2.h"
-#include "cpu/live.h"
-#include "cpu/rows.h"
-#include "cpu/staging.h"
-#include "cpu/tiles.h"
+#include "cpu/scores.h"
 
 namespace heed::cpu::HEED_ISA {
-
-// What a score tile works on: keys [key, key + kKeys) of a block, vectors [at, at + kCount) of a
-// query tile.
-template <class X>
-struct ScoreArgs {
-  int units;
-  const typename X::U* k;   // kKeys readable rows
-  std::int64_t k_step;      // bytes
-  const typename X::U* qt;  // of vector 0
-  typename X::U* pt;        // [units of keys][kRows], of the block's first key
-  int key;                  // within the block
-  int at;                   // first vector
-  float factor;             // pairs: what the product is multiplied by; floats carry it in qt
-  float* scores;            // [kKeys][kRows] scratch, L1
-  float* o;                 // [kRows][o_step] sums of earlier blocks
-  int o_step;
-
-  // The general tile alone.
-  Columns before;             // columns of the block whose P is written
-  const Live* live;           // edges: what the mask knows
-  const float *first, *last;  // edges: the rows' visible keys, within the block
-  const ForwardCall* call;
-  float outer;  // with terms: log2(e)
-  const RowFacts* facts;
-  const float* bias;  // [kKeys][bias_step], all kRows rows; readable even without a bias
-  int bias_step;      // 1: one float per key, for all rows
-  std::int64_t j;     // the tile's first key, within the sequence
-  KeepMasks* keep;    // scratch
-};
 
 // Probabilities of two keys (r, r + 1) and one vector, as P is laid out: floats row by row, pairs
 // interleaved.
@@ -141,49 +109,14 @@ HEED_NOINLINE void Rescale(const ScoreArgs<X>& a, RowState& rows, int v, V raise
   }
 }
 
-// Which of kKeys keys from a.key on the lanes of vector `lane` / W see; at an edge alone.
-template <class X>
-HEED_INLINE M Visible(const ScoreArgs<X>& a, int lane, int r, V first, V last) {
-  const V key = Set(static_cast<float>(a.key + r));
-  M seen = Or(And(Le(first, key), Lt(key, last)), Lt(key, Set(static_cast<float>(a.live->prefix))));
-  if (a.live->masked) seen = And(seen, Bit(a.live->bits[a.key / 32] + lane, a.key % 32 + r));
-  return seen;
-}
-
-// Final scores of kKeys keys and vector v of the tile in place: units of log2, -infinity where not
-// seen. Then m: set by the row's first score, raised when outgrown by 2^kGrowth.
+// Final scores of kKeys keys and vector v of the tile in place. Then m: set by the row's first score,
+// raised when outgrown by 2^kGrowth.
 template <class X>
 HEED_INLINE void Settle(const ScoreArgs<X>& a, RowState& rows, int v, bool edge) {
-  using L = BundleLanes;
   const int lane = (a.at + v) * W;
   const V hidden = Set(kHidden);
   V top = hidden;
-  Bundle s;
-  HEED_UNROLL for (int r = 0; r < kKeys; r++) {
-    s.v[r] = Load(a.scores + r * kRows + v * W);
-    // Rounded here and not fused with the subtraction of m, so that s - m is exactly 0 at the
-    // maximum, however large it is.
-    if (X::kDot) s.v[r] = Mul(s.v[r], Set(a.factor));
-  }
-  const Terms<float>& terms = a.call->terms;
-  if (terms.any()) {
-    At<L> at;
-    at.slope = L::Same(Load(a.facts->slope + lane));
-    const V position = Load(a.facts->position + lane);
-    HEED_UNROLL for (int r = 0; r < kKeys; r++) {
-      at.distance.v[r] = Sub(position, Set(static_cast<float>(a.key + r)));
-      at.bias.v[r] = Load(a.bias + r * a.bias_step + lane);
-    }
-    if (a.bias_step == 1)
-      HEED_UNROLL for (int r = 0; r < kKeys; r++) at.bias.v[r] = Splat(a.bias + r);
-    s = Offset<L>(terms, Cap<L>(terms, s), at);
-    s = L::Mul(s, L::Const(a.outer));
-  }
-  if (edge) {
-    const V first = Load(a.first + lane), last = Load(a.last + lane);
-    HEED_UNROLL for (int r = 0; r < kKeys; r++) s.v[r] =
-        Select(Visible<X>(a, lane, r, first, last), s.v[r], hidden);
-  }
+  const Bundle s = FinalScores<X>(a, v, edge, [](const Bundle&) __attribute__((always_inline)){});
   HEED_UNROLL for (int r = 0; r < kKeys; r++) {
     Store(a.scores + r * kRows + v * W, s.v[r]);
     top = Max(top, s.v[r]);
@@ -208,12 +141,7 @@ HEED_INLINE void Settle(const ScoreArgs<X>& a, RowState& rows, int v, bool edge)
 // The scores of any tile, final: terms, edges, and an m that fits them.
 template <class X, int kCount>
 HEED_INLINE void SettledScores(const ScoreArgs<X>& a, RowState& rows, bool edge) {
-  {
-    V s[kKeys][kCount];
-    ScoreTile<X, kCount>(a.units, a.k, a.k_step, a.qt + a.at * W, s);
-    HEED_UNROLL for (int r = 0; r < kKeys; r++) HEED_UNROLL for (int v = 0; v < kCount; v++)
-        Store(a.scores + r * kRows + v * W, s[r][v]);
-  }
+  StoreProducts<X, kCount>(a.units, a.k, a.k_step, a.qt + a.at * W, a.scores);
   if (a.call->drops) KeepTile<kCount>(a.call->dropout, a.facts->dropout, a.j, a.at, *a.keep);
   for (int v = 0; v < kCount; v++) Settle<X>(a, rows, v, edge);
 }

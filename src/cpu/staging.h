@@ -20,7 +20,10 @@ struct BiasStage {
   std::int64_t at;  // the key that values[0] belongs to; -1: none
   // Floats from key to key: kRows, 0 where all keys have the same, or 1 where all rows do.
   int step;
-  std::int64_t row;  // step 1: elements from the array's start to the row's key 0
+  // Step 1: elements from the array's start to the row's key 0, and how many keys are staged. Another
+  // entry may have the same row and more keys.
+  std::int64_t row;
+  int keys;
 };
 
 template <class F>
@@ -107,6 +110,7 @@ HEED_NOINLINE void StageBiasRow(const Spread& bias, std::int64_t row, std::int64
   stage->at = j;
   stage->step = 1;
   stage->row = row;
+  stage->keys = n;
   int key = 0;
   if (bias.col == 1)
     for (; key + W <= n; key += W) Store(values + key, check.Note(F::Widen(p + key)));

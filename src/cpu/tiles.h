@@ -72,6 +72,13 @@ constexpr int AccumulateRows(int cols) {
   return rows;
 }
 
+// Of `left` vectors of columns those that one call takes: the widest tiles that registers hold, 4, 4, ..
+// and then what is left, 5 as 3 + 2.
+constexpr int ColsAtOnce(int left) {
+  if (left == kMaxCols + 1 && kMaxCols > 2) return kMaxCols - 1;
+  return left < kMaxCols ? left : kMaxCols;
+}
+
 // Units [first, first + units) of the reduced axis.
 struct Run {
   int first, units;

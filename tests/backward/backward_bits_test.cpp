@@ -208,5 +208,42 @@ TEST_P(BackwardBits, AccumulateAddsOnce) {
 INSTANTIATE_TEST_SUITE_P(Engines, BackwardBits, testing::ValuesIn(Engines()),
                          [](const auto& test) { return test.param.name(); });
 
+// Entries that have a row of the bias in common, each with more keys than the one before: its gradient
+// makes one item walk them in turn, and what it keeps of the row must do for the longer ones, too.
+TEST(BackwardBits, LongerEntriesReadMoreOfACommonRowOfTheBias) {
+  constexpr std::int64_t kBatch = 3, kKeys = 90, kQueries = 20, kDim = 16;
+  Problem p;
+  p.op = Op::kBackward;
+  p.batch = kBatch;
+  p.q_len = kQueries;
+  p.k_len = kKeys;
+  p.dim = kDim;
+  p.key_lengths = true;
+  p.bias = {.given = true, .cols = kKeys};
+  p.want_dbias = true;
+  p.q_strides.batch = p.k_strides.batch = p.v_strides.batch = p.dout_strides.batch = 0;
+  std::vector<float> q(kQueries * kDim), k(kKeys * kDim), bias(kKeys);
+  for (std::size_t n = 0; n < q.size(); ++n) q[n] = static_cast<float>(n % 7) - 3;
+  for (std::size_t n = 0; n < k.size(); ++n) k[n] = static_cast<float>(n % 5) - 2;
+  for (std::size_t n = 0; n < bias.size(); ++n) bias[n] = static_cast<float>(n % 11) / 2;
+  const std::vector<std::int32_t> lengths = {10, 40, static_cast<std::int32_t>(kKeys)};
+  Buffers b;
+  b.q = b.dout = q.data();
+  b.k = b.v = k.data();
+  b.bias = bias.data();
+  for (const Engine& engine : Engines()) {
+    b.key_lengths = lengths.data();
+    const std::vector<double> batch = Differentiate(engine, p, b, 1).dq.Values().values;
+    Problem alone = p;
+    alone.batch = 1;
+    constexpr std::ptrdiff_t kSize = kQueries * kDim;
+    for (std::ptrdiff_t n = 0; n < kBatch; ++n) {
+      b.key_lengths = &lengths[static_cast<std::size_t>(n)];
+      ExpectSameBits({batch.begin() + n * kSize, batch.begin() + (n + 1) * kSize},
+                     Differentiate(engine, alone, b, 1).dq.Values().values, engine.name());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace heed::testing_backward
