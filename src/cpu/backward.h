@@ -109,6 +109,8 @@ class Backward : BackwardSums<F> {
     GradientArgs<X> a = Base::ArgsOf(t, k0, keys, facts);
     if (c_.bias_parts) __builtin_memset(w_.dbias->queries, 0, sizeof w_.dbias->queries);
     int staged = -1;  // the keys that dbias->pairs holds
+    int done = 0;     // columns
+    const int visible = CountBits(live.live);
     whole_ = keys % kKeys == 0;
     for (int v = 0; v < w_.rows[t].vectors; v++) whole_ &= live.all[v] == BitRange(0, keys / kKeys);
     for (int key = 0; key < keys; key += kColumnsAtOnce * kKeys) {
@@ -123,7 +125,7 @@ class Backward : BackwardSums<F> {
       for (int n = 0; n < count; n++) {
         Slot(n, columns[n], &a);
         Base::AimValues(k0, keys, columns[n].key, &a);
-        if (next_.i >= 0) LookAhead(columns[n].key / kKeys, (keys + kKeys - 1) / kKeys);
+        if (next_.i >= 0) LookAhead(done++, visible);
         if (a.kind == BiasGradient::Kind::kPairs)
           staged = StagePairs(staged, columns[n].key, t, k0, keys);
         GradientsOf<kVecs>(a, columns[n]);

@@ -130,7 +130,8 @@ class Cpu final : public Backend {
     t.block_keys = call.blocks.keys;
     t.items = p.ragged ? call.ragged.items() : call.items();
     t.threads = ThreadsFor(p, options, t.items);
-    t.workspace_bytes = t.threads * PerThread(call, kernels) + PartialBytes(call) + kAlign - 1;
+    t.workspace_bytes =
+        t.threads * PerThread(call, kernels) + PartialBytes(call) + KindBytes(call) + kAlign - 1;
     return t;
   }
 
@@ -148,6 +149,8 @@ class Cpu final : public Backend {
     info->workspace_formula =
         "threads x 4 bytes x (block rows x (D + Dv + 10) + block keys x (tile rows + packed D, "
         "Dv)), about";
+    if (call.kinds.count() > 0)
+      info->workspace_formula += "; 2 bytes for tile rows x 64 bytes of the mask";
     if (call.split.pieces > 0)
       info->workspace_formula += "; B x kv heads x pieces x rows x (Dv + 3) x 4 bytes";
   }
@@ -184,6 +187,11 @@ class Cpu final : public Backend {
       });
     }
     call.split.partials = reinterpret_cast<float*>(aligned + t.threads * each);
+    if (call.kinds.count() > 0) {
+      call.kinds.words =
+          reinterpret_cast<std::uint16_t*>(aligned + t.threads * each + PartialBytes(call));
+      Classify(call, kernels, t.threads, wake);
+    }
     const std::int64_t together =
         call.split.pieces > 0 ? HeadsAtOnce(call.split) : call.blocks.tiles;
     Parallel({t.items, t.threads, together, wake},
@@ -256,6 +264,9 @@ class Cpu final : public Backend {
   static std::int64_t PartialBytes(const ForwardCall& call) {
     return call.split.pieces > 0 ? call.items() * call.split.floats() * std::int64_t{sizeof(float)}
                                  : 0;
+  }
+  static std::int64_t KindBytes(const ForwardCall& call) {
+    return call.kinds.count() * std::int64_t{sizeof(std::uint16_t)};
   }
   static std::int64_t PerThread(const ForwardCall& call, const Kernels& kernels) {
     const std::int64_t n = kernels.workspace(WorkShapeOf(call));

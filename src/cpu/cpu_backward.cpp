@@ -47,7 +47,7 @@ bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
 // Where every part of the workspace lies.
 struct Workspace {
   std::int64_t each = 0;  // of a thread
-  std::int64_t facts = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0,
+  std::int64_t facts = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0, kinds = 0,
                bytes = 0;
 };
 
@@ -107,6 +107,7 @@ Workspace LayOut(const Problem& p, const BackwardCall& c, const BackwardKernels&
   w.bias_parts = take(c.dbias.kind == BiasGradient::Kind::kQueries ? heads * c.parts * c.rows : 0);
   w.bias_sums = take(KeepsBiasSums(p, c.dbias) ? Elements(p.bias) : 0);
   w.sink_sums = take(p.want_dsinks ? p.batch * p.q_heads * 2 : 0);
+  w.kinds = take(CeilDiv(c.in.kinds.count(), 2));
   w.bytes = at;
   return w;
 }
@@ -222,6 +223,10 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   c.touched = reinterpret_cast<std::uint8_t*>(workspace + at.touched);
   if (c.dbias.kind == BiasGradient::Kind::kQueries) c.bias_parts = floats(at.bias_parts);
   if (p.want_dsinks) c.sink_sums = reinterpret_cast<double*>(workspace + at.sink_sums);
+  if (c.in.kinds.count() > 0) {
+    c.in.kinds.words = reinterpret_cast<std::uint16_t*>(workspace + at.kinds);
+    Classify(c.in, kernels, threads, wake);
+  }
   const bool apart = KeepsBiasSums(p, c.dbias);
   if (p.want_dbias) {
     c.dbias.to.data = apart ? floats(at.bias_sums) : b.dbias;

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "cpu/threads.h"
 #include "problem/normal.h"
 
 namespace heed::cpu {
@@ -82,6 +83,17 @@ ForwardCall CallOf(const Problem& p, const Kernels& kernels) {
 
   c.rule = VisibilityOf(p, 0, 0, p.query_offset.value_or(0));
   c.bottom_right = p.align == Align::kBottomRight;
+  // A mask that is a matrix, and that more than one head reads; in tiles that lie as its rows do.
+  if (p.mask.given && p.mask.rows > 1 && p.mask.cols > 1 && p.q_len >= kernels.tile_rows &&
+      p.batch * p.q_heads > p.mask.batch * p.mask.heads) {
+    c.kinds = {nullptr,
+               p.mask.batch,
+               p.mask.heads,
+               p.mask.rows,
+               p.mask.cols,
+               CeilDiv(p.mask.rows, kernels.tile_rows),
+               CeilDiv(p.mask.cols, 64)};
+  }
   c.block_rows = p.block_map.given ? p.block_rows : 1;
   c.block_cols = p.block_map.given ? p.block_cols : 1;
 
@@ -134,6 +146,12 @@ void SetPointers(const Problem& p, const Buffers& b, ForwardCall* c) {
     cache.cos = b.rotary_cos;
     cache.sin = b.rotary_sin;
   }
+}
+
+void Classify(const ForwardCall& call, const Kernels& kernels, int threads, bool wake) {
+  Parallel(
+      {call.kinds.batches * call.kinds.heads * call.kinds.tiles, threads, 8, wake},
+      [&](std::int64_t first, std::int64_t last, int) { kernels.classify(call, first, last); });
 }
 
 WorkShape WorkShapeOf(const ForwardCall& c) {

@@ -15,6 +15,9 @@ Blocks BlocksOf(const Problem& p, const Kernels& kernels);
 ForwardCall CallOf(const Problem& p, const Kernels& kernels);
 void SetPointers(const Problem& p, const Buffers& buffers, ForwardCall* call);
 
+// What the mask says of each tile, to call.kinds.words.
+void Classify(const ForwardCall& call, const Kernels& kernels, int threads, bool wake);
+
 WorkShape WorkShapeOf(const ForwardCall& call);
 
 }  // namespace heed::cpu

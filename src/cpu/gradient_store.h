@@ -20,12 +20,14 @@ HEED_INLINE float SumLanes(V x) {
 template <class G>
 HEED_NOINLINE void StoreScaled(const float* from, int n, float factor, bool add,
                                typename G::E* to) {
-  for (int i = 0; i < n; i += W) {
-    const int count = n - i < W ? n - i : W;
-    V x = Mul(LoadN(from + i, count), Set(factor));
-    if (add) x = Add(x, G::WidenN(to + i, count));
-    G::NarrowN(to + i, x, count);
+  int i = 0;
+  for (; i + W <= n; i += W) {
+    const V x = Mul(Load(from + i), Set(factor));
+    G::Narrow(to + i, add ? Add(x, G::Widen(to + i)) : x);
   }
+  if (i == n) return;
+  const V x = Mul(LoadN(from + i, n - i), Set(factor));
+  G::NarrowN(to + i, add ? Add(x, G::WidenN(to + i, n - i)) : x, n - i);
 }
 
 template <class F>

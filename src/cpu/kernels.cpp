@@ -36,6 +36,10 @@ void Join(const ForwardCall& call, std::int64_t first, std::int64_t last) {
   WithFormat(call.dtype, [&]<class F>(F) { JoinRows<F>(call, first, last); });
 }
 
+void Classify(const ForwardCall& call, std::int64_t first, std::int64_t last) {
+  for (std::int64_t n = first; n < last; n++) FindMaskKinds(call, n);
+}
+
 std::int64_t OStep(int dim_v) { return RoundUp(dim_v, W); }
 
 std::int64_t Workspace(const WorkShape& shape) {
@@ -66,7 +70,7 @@ inline constexpr bool kNativeBf16 = true;
 inline constexpr bool kNativeBf16 = false;
 #endif
 
-const Kernels kKernels = {kIsaName,  kNativeBf16, kRows, kKeys,  BlocksOf,
-                          Workspace, OStep,       Join,  Append, RunForward};
+const Kernels kKernels = {kIsaName, kNativeBf16, kRows,  kKeys,    BlocksOf,  Workspace,
+                          OStep,    Join,        Append, Classify, RunForward};
 
 }  // namespace heed::cpu::HEED_ISA

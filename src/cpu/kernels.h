@@ -70,6 +70,19 @@ HEED_HD int HeadsAtOnce(const Split& s) {
 }
 inline constexpr int kMaxPieces = 64;  // of an entry: what they leave behind stays small beside it
 
+// What a mask that several heads share says of every query tile and 64 keys, found once for all of
+// them: a word has 2 bits per vector of queries, 0 nobody sees any key, 2 everybody sees every one, 1
+// neither. Beside the mask it is small: a word for kRows x 64 bytes.
+struct MaskKinds {
+  std::uint16_t* words = nullptr;                           // null: not made
+  std::int64_t batches = 0, heads = 0, rows = 0, cols = 0;  // the mask's shape
+  std::int64_t tiles = 0, groups = 0;                       // of kRows queries, of 64 keys
+  HEED_HD std::int64_t count() const { return batches * heads * tiles * groups; }
+  HEED_HD std::int64_t At(std::int64_t b, std::int64_t h, std::int64_t tile) const {
+    return (((batches > 1 ? b : 0) * heads + (heads > 1 ? h : 0)) * tiles + tile) * groups;
+  }
+};
+
 // A key/value cache; seqlens null: there is none.
 struct CacheArrays {
   const std::int32_t *seqlens = nullptr, *batch_idx = nullptr, *leftpad = nullptr;
@@ -115,6 +128,7 @@ struct ForwardCall {
   const std::int32_t *cu_seqlens_q = nullptr, *cu_seqlens_k = nullptr;  // (B + 1)
   CacheArrays cache;
   Spread mask, block_map;
+  MaskKinds kinds;
   std::int64_t block_rows = 1, block_cols = 1;
 
   // How it is cut. `packed`: an item's rows are the queries of all heads of a group, row = query *
@@ -167,6 +181,8 @@ struct Kernels {
   void (*join)(const ForwardCall& call, std::int64_t first, std::int64_t last);
   // Appends new rows [first, last), numbered over (entry, row, kv head), to the cache.
   void (*append)(const ForwardCall& call, std::int64_t first, std::int64_t last);
+  // Query tiles [first, last) of call.kinds, numbered over (entry, head, tile) of the mask.
+  void (*classify)(const ForwardCall& call, std::int64_t first, std::int64_t last);
   // Computes items [first, last) of the schedule. workspace: 64-byte aligned, this thread's own.
   void (*forward)(const ForwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
 };

@@ -105,18 +105,56 @@ HEED_INLINE void FindLiveByInterval(const RowState& rows, const Visibility& sees
   }
 }
 
-// Takes away what is hidden of the 64 keys from `key` on. row(r): the bits of row r.
+// Tile n of call.kinds, whose tiles are numbered over (entry, head, tile) of the mask.
+HEED_NOINLINE void FindMaskKinds(const ForwardCall& c, std::int64_t n) {
+  static_assert(kVecs <= 8);
+  const MaskKinds& kinds = c.kinds;
+  const std::int64_t bh = n / kinds.tiles, first = n % kinds.tiles * kRows;
+  const std::uint8_t* const rows = static_cast<const std::uint8_t*>(c.mask.data) +
+                                   bh / kinds.heads * c.mask.batch + bh % kinds.heads * c.mask.head;
+  for (std::int64_t group = 0; group < kinds.groups; group++) {
+    const auto keys = static_cast<int>(heed::Min(64, kinds.cols - group * 64));
+    const std::uint64_t exist = BitRange(0, keys);
+    unsigned word = 0;
+    for (int v = 0; v < kVecs; v++) {
+      std::uint64_t any = 0, all = exist;
+      for (int r = 0; r < W; r++) {
+        const std::int64_t i = heed::Min(first + v * W + r, kinds.rows - 1);
+        const std::uint8_t* const p = rows + i * c.mask.row + group * 64 * c.mask.col;
+        if (c.mask.col == 1) __builtin_prefetch(p + 64);
+        const std::uint64_t bits = MaskBits(p, c.mask.col, keys) & exist;
+        any |= bits;
+        all &= bits;
+      }
+      word |= (any == 0 ? 0u : all == exist ? 2u : 1u) << (2 * v);
+    }
+    kinds.words[n * kinds.groups + group] = static_cast<std::uint16_t>(word);
+  }
+}
+
+// What the mask is known to say of a vector of queries and keys [j, j + n), n at most 64: 0 and 2 as in
+// MaskKinds; 1: it must be read.
+HEED_INLINE unsigned KindOf(const RowFacts& facts, int v, std::int64_t j, int n) {
+  if (!facts.kinds) return 1;
+  const unsigned a = facts.kinds[j / 64] >> (2 * v) & 3,
+                 b = facts.kinds[(j + n - 1) / 64] >> (2 * v) & 3;
+  return a == b ? a : 1;
+}
+
+// Takes away what is hidden of the n keys from `key` on, 64 at most, of the block at k0. row(r): the
+// bits of row r. known: whether the mask is all that hides.
 template <class Row>
-HEED_INLINE void TakeHidden(const RowState& rows, const RowFacts& facts, int key, Row row,
-                            Live* live) {
+HEED_INLINE void TakeHidden(const RowState& rows, const RowFacts& facts, std::int64_t k0, int key,
+                            int n, bool known, Row row, Live* live) {
   const int column = key / kKeys;
   const Columns here = BitRange(column, column + 64 / kKeys);
   for (int v = 0; v < rows.vectors; v++) {
     std::uint32_t *const low = live->bits[key / 32] + v * W, *const high =
                                                                  live->bits[key / 32 + 1] + v * W;
     std::uint64_t any = 0, all = ~std::uint64_t{0};
-    if (facts.same >> v & 1) {
-      any = all = row(v * W);
+    const unsigned kind = known ? KindOf(facts, v, k0 + key, n) : 1;
+    if (kind != 1 || facts.same >> v & 1) {
+      any = all = kind == 1 ? row(v * W) : kind == 0 ? 0 : ~std::uint64_t{0};
       for (int r = 0; r < W; r++) low[r] = static_cast<std::uint32_t>(any);
       for (int r = 0; r < W; r++) high[r] = static_cast<std::uint32_t>(any >> 32);
     } else {
@@ -141,19 +179,25 @@ HEED_NOINLINE void FindLiveByMask(const ForwardCall& c, const RowState& rows, co
   // Rows of a mask lie in pages of their own, and a line of each comes from an outer cache: the
   // reads are asked for 64 keys ahead, and the loop around them is short, so that many wait at once.
   const bool dense = mask && !map && c.mask.col == 1;
-  if (dense)
-    for (int r = 0; r < rows.vectors * W; r++) __builtin_prefetch(mask + facts.mask[r] + k0);
+  const auto ask = [&](int key) __attribute__((always_inline)) {
+    const int n = keys - key < 64 ? keys - key : 64;
+    for (int v = 0; v < rows.vectors; v++)
+      if (KindOf(facts, v, k0 + key, n) == 1)
+        for (int r = v * W; r < (v + 1) * W; r++)
+          __builtin_prefetch(mask + facts.mask[r] + k0 + key);
+  };
+  if (dense) ask(0);
   for (int key = 0; key < keys; key += 64) {
     const int column = key / kKeys;
     if (!(live->live & BitRange(column, column + 64 / kKeys))) continue;
     const int n = keys - key < 64 ? keys - key : 64;
     if (dense && n == 64) {
+      if (key + 64 < keys) ask(key + 64);
       const std::uint8_t* const p = mask + k0 + key;
       const auto row = [&](int r) __attribute__((always_inline)) {
-        __builtin_prefetch(p + facts.mask[r] + 64);
         return NonZero64(p + facts.mask[r]);
       };
-      TakeHidden(rows, facts, key, row, live);
+      TakeHidden(rows, facts, k0, key, n, true, row, live);
     } else {
       const std::int64_t cell = map ? (k0 + key) / c.block_cols : 0,
                          left = map ? (cell + 1) * c.block_cols - (k0 + key) : 0;
@@ -163,7 +207,7 @@ HEED_NOINLINE void FindLiveByMask(const ForwardCall& c, const RowState& rows, co
         if (map) bits &= MapBits(map + facts.map[r], c.block_map.col, c.block_cols, cell, left, n);
         return bits;
       };
-      TakeHidden(rows, facts, key, row, live);
+      TakeHidden(rows, facts, k0, key, n, !map, row, live);
     }
   }
   live->live = 0;

@@ -103,10 +103,26 @@ class LookAhead {
   void Mask(std::int64_t b, std::int64_t h, std::int64_t row, std::int64_t key,
             const Visibility& sees, std::int64_t rows) {
     if (!c_.mask.data || c_.mask.col != 1 || c_.mask.row == 0 || c_.packed) return;
+    if (!MostIsRead(b, h, row, heed::Min(rows, sees.sq - row), key)) return;
     const auto* const mask = static_cast<const std::uint8_t*>(c_.mask.data);
     ahead_.Add(mask + RowOf(c_.mask, b, h, row) + key, heed::Min(rows, sees.sq - row), c_.mask.row,
                heed::Min(c_.blocks.keys, sees.sk - key));
     mask_lines_ = ahead_.lines();
+  }
+
+  // Whether the mask is mostly of the kind that must be read; where it is not, the tile that needs
+  // some of it asks itself.
+  bool MostIsRead(std::int64_t b, std::int64_t h, std::int64_t row, std::int64_t rows,
+                  std::int64_t key) const {
+    if (!c_.kinds.words) return true;
+    int mixed = 0, known = 0;
+    const std::int64_t last = heed::Min(CeilDiv(key + c_.blocks.keys, 64), c_.kinds.groups);
+    for (std::int64_t i = row; i < row + rows; i += kRows) {
+      const std::uint16_t* const words = c_.kinds.words + c_.kinds.At(b, h, i / kRows);
+      for (std::int64_t group = key / 64; group < last; group++)
+        (words[group] & 0x5555 ? mixed : known)++;
+    }
+    return mixed > known;
   }
 
   const ForwardCall& c_;

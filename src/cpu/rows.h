@@ -45,6 +45,7 @@ struct RowFacts {
   float position[kRows];  // query + shift, counted from the block's first key
   float slope[kRows];
   float sink[kRows];                                  // in units of log2; kHidden where none
+  const std::uint16_t* kinds;                         // of the tile (MaskKinds), or null
   std::int64_t bias[kRows], mask[kRows], map[kRows];  // elements from the array's start to the
                                                       // row's key 0
   unsigned same;  // bit v: all lanes of vector v read one row of the mask and one of the map
@@ -99,6 +100,9 @@ HEED_INLINE void ResetState(const RowFacts& facts, bool sinks, RowState* rows) {
 
 HEED_NOINLINE void FillFacts(const ForwardCall& c, std::int64_t b, RowFacts* facts) {
   facts->same = (1u << kVecs) - 1;
+  facts->kinds = c.kinds.words
+                     ? c.kinds.words + c.kinds.At(b, facts->head[0], facts->query[0] / kRows)
+                     : nullptr;
   facts->one_bias = c.terms.bias;
   for (int r = 0; r < kRows; r++) {
     const std::int64_t h = facts->head[r], i = facts->query[r];

@@ -97,7 +97,7 @@ HEED_HD constexpr KeyCut CutKeys(std::int64_t sk, std::int64_t most, std::int64_
   const std::int64_t even = CeilDiv(least, parts) * parts;
   const std::int64_t keys = CeilDiv(CeilDiv(sk, even), step) * step;
   const std::int64_t blocks = CeilDiv(sk, keys);
-  return {keys, blocks, Min(parts, blocks)};
+  return {keys, blocks, parts};
 }
 
 }  // namespace heed

@@ -38,8 +38,7 @@ TEST(Peak, ThatFallsDuringTheCallsIsRefused) {
   after.after = 79e9;
   for (const PeakSamples& samples : {before, between, after}) {
     const Status status = CheckPeak(samples, 0, true);
-    EXPECT_NE(status.message().find("GFLOP/s and once 7"), std::string::npos)
-        << status.message();
+    EXPECT_NE(status.message().find("GFLOP/s and once 7"), std::string::npos) << status.message();
     EXPECT_TRUE(CheckPeak(samples, 0, false)) << "of a short look";
   }
   between.between = {70e9, 70e9};  // two windows may both be unlucky
