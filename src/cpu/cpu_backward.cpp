@@ -47,8 +47,8 @@ bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
 // Where every part of the workspace lies.
 struct Workspace {
   std::int64_t each = 0;  // of a thread
-  std::int64_t facts = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0, kinds = 0,
-               bytes = 0;
+  std::int64_t facts = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0,
+               kinds = 0, bytes = 0;
 };
 
 std::int64_t Units(const Problem& p) { return p.batch * p.k_heads; }
