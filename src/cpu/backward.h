@@ -26,12 +26,15 @@ class Backward : BackwardSums<F> {
  public:
   using Base::Base;
 
-  // Items are (chain, part).
+  // Items are (chain, part), or with chains_parts chains.
   void Items(std::int64_t first, std::int64_t last) {
+    const std::int64_t per_chain = c_.chains_parts ? 1 : c_.parts;
     for (std::int64_t n = first; n < last; n++) {
-      const BackwardCall::Chain chain = c_.ChainAt(n / c_.parts);
+      const BackwardCall::Chain chain = c_.ChainAt(n / per_chain);
       for (std::int64_t unit = chain.first; unit < chain.last; unit += chain.step)
-        Unit(unit, n % c_.parts);
+        for (std::int64_t part = n % per_chain; part < c_.parts;
+             part += per_chain == 1 ? 1 : c_.parts)
+          Unit(unit, part);
     }
     EndStreams();
   }

@@ -30,7 +30,7 @@ struct BiasGradient {
 // Units are walked in waves, since the partial sums of one wave are all that must be remembered:
 //
 //   prepare   (unit, head of the group, query tile)   what is known of each query
-//   items     (chain, part)                           dk, dv, partial dq
+//   items     (chain, part) or chain                  dk, dv, partial dq
 //   finish    (unit, head of the group, query tile)   dq
 struct BackwardCall {
   ForwardCall in;  // with o and lse, which are read here
@@ -55,6 +55,9 @@ struct BackwardCall {
   // form a chain, which one item walks in order.
   std::int64_t first = 0, last = 0;
   bool chains_batch = false, chains_heads = false;
+  // A chain of entries that are cut differently: a key is in one part of one and in another of the
+  // next. One item walks all parts of all its units, so that sums are added to in one order.
+  bool chains_parts = false;
   // [unit][head of the group][rows], or [unit][part][head of the group][rows](..)
   float *delta = nullptr, *shift = nullptr, *weight = nullptr;
   float* dq_parts = nullptr;        // (dq_step)
@@ -73,6 +76,8 @@ struct BackwardCall {
     if (chains_batch) return chains_heads ? 1 : k_heads;
     return chains_heads ? (last - 1) / k_heads - first / k_heads + 1 : last - first;
   }
+  HEED_HD std::int64_t Items() const { return Chains() * (chains_parts ? 1 : parts); }
+
   // The units of a chain: first, first + step, .. below last.
   struct Chain {
     std::int64_t first, last, step;

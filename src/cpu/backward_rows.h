@@ -10,8 +10,9 @@ namespace heed::cpu::HEED_ISA {
 // Beyond this magnitude lse, one float, no longer holds the logarithm of the sum beside the maximum:
 // p = exp(s - lse) would be off by more than 2^-12.
 inline constexpr float kLargestLse = 4096;
-// In place of the lse of rows that read nothing: every p is 0.
-inline constexpr float kNothing = 1e30f;
+// In place of the lse of rows that read nothing and of lanes that are no row: every p is 0, however
+// large a score.
+inline constexpr float kNothing = __builtin_inff();
 
 template <class F>
 class BackwardRows : BackwardBlock<F> {

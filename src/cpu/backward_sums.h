@@ -49,11 +49,11 @@ class BackwardSums : protected BackwardBlock<F> {
     for (int r = 0; r < rows.rows; r += kStep) {
       Run runs[kMostRuns];
       a.runs = runs;
-      a.count = RunsOf<kPair>(rows, w_.live[t], r, kStep, k0, runs);
+      a.rows = rows.rows - r < kStep ? rows.rows - r : kStep;
+      a.count = RunsOf<kPair>(rows, w_.live[t], r, a.rows, k0, runs);
       if (a.count == 0) continue;
       a.pt = w_.zs + t * kRows + r;
       a.from = a.out = dq + static_cast<std::int64_t>(r) * c_.dq_step;
-      a.rows = rows.rows - r < kStep ? rows.rows - r : kStep;
       AccumulateTile<X, kCols, kDown, 1>(a);
     }
   }

@@ -86,6 +86,7 @@ BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKern
                       (c.dbias.kind == BiasGradient::Kind::kPairs && !c.dbias.direct);
   c.chains_batch = summed && p.bias.batch < p.batch;
   c.chains_heads = summed && p.bias.heads < p.q_heads;
+  c.chains_parts = c.chains_batch && (p.ragged || p.key_lengths) && c.parts > 1;
   return c;
 }
 
@@ -144,7 +145,8 @@ void AddBiasParts(const BackwardCall& c) {
 // The gradient of a head's sink from one entry: the sum of p_sink (dlse - delta) over its queries.
 double SinkSum(const BackwardCall& c, std::int64_t unit, std::int64_t g) {
   const Entry entry = EntryOf(c.in, unit / c.k_heads);
-  const double sink = c.in.sinks[unit % c.k_heads * c.in.group + g] * kLog2E;
+  // Folded as the forward folds it: a row that reads nothing else has exactly its p = 1.
+  const double sink = FoldExp2<ScalarLanes<float>>(c.in.sinks[unit % c.k_heads * c.in.group + g]);
   const std::int64_t rows = c.HeadRows(unit, g);
   double sum = 0;
   for (std::int64_t i = 0; i < entry.sees.sq; i++)
@@ -160,10 +162,9 @@ void RunWave(const BackwardCall& c, const BackwardKernels& kernels, char* worksp
            [&](std::int64_t first, std::int64_t last, int worker) {
              kernels.prepare(c, first, last, own(worker));
            });
-  Parallel({c.Chains() * c.parts, threads, 1, wake},
-           [&](std::int64_t first, std::int64_t last, int worker) {
-             kernels.items(c, first, last, own(worker));
-           });
+  Parallel({c.Items(), threads, 1, wake}, [&](std::int64_t first, std::int64_t last, int worker) {
+    kernels.items(c, first, last, own(worker));
+  });
   Parallel({c.TileItems(), threads, 8, false},
            [&](std::int64_t first, std::int64_t last, int worker) {
              kernels.finish(c, first, last, own(worker));

@@ -31,16 +31,17 @@ void Finish(const BackwardCall& call, std::int64_t first, std::int64_t last, voi
              [&]<class F>(F) { BackwardRows<F>(call, workspace).Finish(first, last); });
 }
 
+template <class G>
+void StoreBiasAs(const BackwardCall& call, std::int64_t first, std::int64_t last, void* to) {
+  const float* const from = static_cast<const float*>(call.dbias.to.data);
+  constexpr std::int64_t kAtOnce = 1 << 20;  // StoreScaled counts in int
+  for (; first < last; first += kAtOnce)
+    StoreScaled<G>(from + first, static_cast<int>(heed::Min(last - first, kAtOnce)), 1,
+                   call.accumulate, static_cast<typename G::E*>(to) + first);
+}
 void StoreBias(const BackwardCall& call, std::int64_t first, std::int64_t last, void* to) {
-  const float* const from = static_cast<const float*>(call.dbias.to.data) + first;
-  const int count = static_cast<int>(last - first);
-  if (call.dbias.f32)
-    StoreScaled<Format<DType::kF32>>(from, count, 1, call.accumulate,
-                                     static_cast<float*>(to) + first);
-  else
-    WithFormat(call.in.dtype, [&]<class F>(F) {
-      StoreScaled<F>(from, count, 1, call.accumulate, static_cast<typename F::E*>(to) + first);
-    });
+  if (call.dbias.f32) return StoreBiasAs<Format<DType::kF32>>(call, first, last, to);
+  WithFormat(call.in.dtype, [&]<class F>(F) { StoreBiasAs<F>(call, first, last, to); });
 }
 
 std::int64_t Workspace(const BackwardCall& call) {

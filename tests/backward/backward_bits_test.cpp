@@ -245,5 +245,42 @@ TEST(BackwardBits, LongerEntriesReadMoreOfACommonRowOfTheBias) {
   }
 }
 
+// The gradient of a bias that entries share, each with a key count and so with blocks of its own: the
+// same keys lie in different parts of different entries.
+TEST(BackwardBits, EntriesOfDifferentLengthsAddToACommonBiasInOneOrder) {
+  constexpr std::int64_t kBatch = 3, kKeys = 4200, kQueries = 5, kDim = 8;
+  Problem p;
+  p.op = Op::kBackward;
+  p.batch = kBatch;
+  p.q_len = kQueries;
+  p.k_len = kKeys;
+  p.dim = kDim;
+  p.key_lengths = true;
+  p.want_dbias = true;
+  std::vector<float> q(kBatch * kQueries * kDim), k(kBatch * kKeys * kDim), bias(kQueries * kKeys);
+  for (std::size_t n = 0; n < q.size(); ++n) q[n] = static_cast<float>(n % 7) / 3 - 1;
+  for (std::size_t n = 0; n < k.size(); ++n) k[n] = static_cast<float>(n * n % 11) / 5 - 1;
+  for (std::size_t n = 0; n < bias.size(); ++n) bias[n] = static_cast<float>(n % 13) / 7;
+  const std::vector<std::int32_t> lengths = {static_cast<std::int32_t>(kKeys), 1030, 600};
+  Buffers b;
+  b.q = b.dout = q.data();
+  b.k = b.v = k.data();
+  b.bias = bias.data();
+  b.key_lengths = lengths.data();
+  for (const std::int64_t rows : {std::int64_t{1}, kQueries}) {
+    p.bias = {.given = true, .rows = rows, .cols = kKeys};
+    for (const Engine& engine : Engines()) {
+      const Gradients one = Differentiate(engine, p, b, 1);
+      for (const int threads : {2, 8})
+        for (int run = 0; run < 3; ++run)
+          ExpectSame(one, Differentiate(engine, p, b, threads), engine.name());
+      if (engine.backend == "reference") continue;
+      const Gradients truth = Differentiate(Engine{"reference", "auto"}, p, b, 1);
+      const std::vector<double> want = truth.dbias.Values().values, got = one.dbias.Values().values;
+      for (std::size_t n = 0; n < want.size(); ++n) ASSERT_NEAR(want[n], got[n], 1e-6) << n;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace heed::testing_backward

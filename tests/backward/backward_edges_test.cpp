@@ -3,6 +3,7 @@
 // (backward_pairwise_test.cpp).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -187,6 +188,39 @@ TEST_P(BackwardEdges, NaNStaysInItsEntryAndGroup) {
     ExpectContained(engine(), Plain(), tensor);
     ExpectContained(engine(), WithEverything(), tensor);
   }
+}
+
+// Lanes beyond the last row have no probability, however large the scores that they repeat; an odd
+// number of rows leaves half a pair.
+TEST_P(BackwardEdges, TheLargestBiasIsFinite) {
+  Case c = Plain();
+  c.problem.q_len = 5;
+  c.problem.bias = {.given = true, .cols = 90};
+  Call call = MakeCall(c, {.dbias = true, .f32_grads = true});
+  auto* bias = reinterpret_cast<float*>(call.sample.bias.bytes.data() + call.sample.bias.start);
+  for (std::int64_t n = 0; n < 90; ++n) bias[n] = std::numeric_limits<float>::max();
+  const Gradients g = Differentiate(engine(), call);
+  const Gradients want = Differentiate(Engine{"reference", "auto"}, call);
+  const std::vector<Named> got = All(g), truth = All(want);
+  for (std::size_t t = 0; t < got.size(); ++t) {
+    const verify::Array values = got[t].values->Values(), expected = truth[t].values->Values();
+    for (std::int64_t n = 0; n < values.size(); ++n) {
+      ASSERT_NEAR(values[n], expected[n], 0.05) << got[t].name << " " << n;
+    }
+  }
+}
+
+// A sink that no score stands beside takes all of its row, and so all of dlse, whatever its size.
+TEST_P(BackwardEdges, ALargeSinkHasTheWholeRow) {
+  Case c = Plain();
+  c.problem.key_lengths = true;
+  c.problem.sinks = true;
+  Call call = MakeCall(c, {.dlse = true, .dsinks = true});
+  call.sample.key_lengths = {0, 0};
+  call.sample.sinks = {1e7f, -3e5f, 3e38f, 12.f};
+  std::fill(call.dlse.begin(), call.dlse.end(), 1.f);
+  const Gradients g = Differentiate(engine(), call);
+  for (const double x : g.dsinks.Values().values) EXPECT_EQ(x, 2 * 70);
 }
 
 TEST_P(BackwardEdges, NothingToDo) {
