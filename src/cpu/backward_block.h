@@ -63,29 +63,27 @@ class BackwardBlock {
 
   // Q alone: for the scores.
   void PackScoreQueries(int t, const Item& item) {
-    const E* rows[kRows];
-    for (int r = 0; r < kRows; r++)
-      rows[r] =
-          static_cast<const E*>(in_.q) +
-          QueryAt(in_.q_steps, entry_, item.h, heed::Min(item.rows.first + r, item.rows.last - 1));
-    PackQ<F>(rows, w_.rows[t].vectors, in_.dim, factors_.q,
-             w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows);
-    if (wide_)
-      PackV<F>(rows, w_.rows[t].rows, in_.dim,
-               w_.q + static_cast<std::int64_t>(t) * (kRows / kPair) * w_.wide_step);
+    PackTile(t, item, in_.q, in_.q_steps, in_.dim, factors_.q, w_.qt, w_.units,
+             wide_ ? w_.q : nullptr, w_.wide_step);
   }
   void PackQueries(int t, const Item& item) {
     PackScoreQueries(t, item);
+    PackTile(t, item, c_.dout, c_.dout_steps, in_.dim_v, 1.f, w_.dout_t, w_.units_v,
+             wide_v_ ? w_.dout : nullptr, w_.wide_v_step);
+  }
+  // Rows of q or dout, transposed for the scores and, where `wide` is given, as the sums read them;
+  // both arrays hold all tiles.
+  void PackTile(int t, const Item& item, const void* from, const Steps& steps, int dim,
+                float factor, U* transposed, int units, U* wide, int wide_step) {
     const E* rows[kRows];
     for (int r = 0; r < kRows; r++)
-      rows[r] = static_cast<const E*>(c_.dout) +
-                QueryAt(c_.dout_steps, entry_, item.h,
-                        heed::Min(item.rows.first + r, item.rows.last - 1));
-    PackQ<F>(rows, w_.rows[t].vectors, in_.dim_v, 1.f,
-             w_.dout_t + static_cast<std::int64_t>(t) * w_.units_v * kRows);
-    if (wide_v_)
-      PackV<F>(rows, w_.rows[t].rows, in_.dim_v,
-               w_.dout + static_cast<std::int64_t>(t) * (kRows / kPair) * w_.wide_v_step);
+      rows[r] = static_cast<const E*>(from) +
+                QueryAt(steps, entry_, item.h, heed::Min(item.rows.first + r, item.rows.last - 1));
+    PackQ<F>(rows, w_.rows[t].vectors, dim, factor,
+             transposed + static_cast<std::int64_t>(t) * units * kRows);
+    if (wide)
+      PackV<F>(rows, w_.rows[t].rows, dim,
+               wide + static_cast<std::int64_t>(t) * (kRows / kPair) * wide_step);
   }
 
   // What all columns of tile t and the block have in common. facts: where the wave's arrays hold the
@@ -136,23 +134,15 @@ class BackwardBlock {
     a->key = key;
     a->j = k0 + key;
     a->before = w_.live[t].live & BitRange(0, key / kKeys);
-    if (packs_k_) {
-      a->k = w_.k + static_cast<std::int64_t>(key) * w_.k_step;
-      a->k_step = w_.k_step * 4;
-    } else {
-      a->k = RowsInPlace<X>(keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.k_tail,
-                            &a->k_step);
-    }
+    a->k = KeyTile<X>(packs_k_ ? w_.k + static_cast<std::int64_t>(key) * w_.k_step : nullptr,
+                      w_.k_step, keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.k_tail,
+                      &a->k_step);
     if (in_.terms.bias) AimBias<F>(in_, w_.facts[t], w_.rows[t], keys, w_.bias, a);
   }
   void AimValues(std::int64_t k0, int keys, int key, GradientArgs<X>* a) {
-    if (packs_v_) {
-      a->v = w_.v + static_cast<std::int64_t>(key) * w_.v_step;
-      a->v_step = w_.v_step * 4;
-    } else {
-      a->v = RowsInPlace<X>(keys_.V(k0 + key), keys_.v_step, keys - key, w_.units_v, w_.v_tail,
-                            &a->v_step);
-    }
+    a->v = KeyTile<X>(packs_v_ ? w_.v + static_cast<std::int64_t>(key) * w_.v_step : nullptr,
+                      w_.v_step, keys_.V(k0 + key), keys_.v_step, keys - key, w_.units_v, w_.v_tail,
+                      &a->v_step);
   }
 
   // What the sums multiply with: rows of K, Q and dout as wide as whole vectors, in place where they

@@ -40,7 +40,7 @@ struct BackwardCall {
   Steps dout_steps, dq_steps, dk_steps, dv_steps;
   bool grads_f32 = false;  // else the tensors' dtype
   bool accumulate = false;
-  std::int64_t batch = 1, k_heads = 1;
+  std::int64_t k_heads = 1;
   std::int64_t rows_k = 0;  // of dense tensors: rows that dk and dv have
   BiasGradient dbias;
   double* sink_sums = nullptr;  // (B, Hq), or null
@@ -101,7 +101,6 @@ HEED_HD KeyCut CutOf(const BackwardCall& c, std::int64_t sk) {
 struct BackwardKernels {
   int key_step;
   Blocks (*blocks)(int dim, int dim_v);
-  int (*dq_step)(int dim);
   // Bytes of workspace of one thread: a multiple of 64.
   std::int64_t (*workspace)(const BackwardCall& call);
   void (*prepare)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);

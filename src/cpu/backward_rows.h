@@ -23,7 +23,6 @@ class BackwardRows : BackwardBlock<F> {
   using Base::c_;
   using Base::entry_;
   using Base::in_;
-  using Base::keys_;
   using Base::w_;
 
  public:

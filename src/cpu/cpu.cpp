@@ -11,6 +11,7 @@
 #include "cpu/kernels.h"
 #include "cpu/machine.h"
 #include "cpu/threads.h"
+#include "problem/geometry.h"
 #include "problem/normal.h"
 
 namespace heed {
@@ -85,9 +86,7 @@ double EstimateSeconds(const Problem& p) {
   const double half = p.window_right == 0 && p.q_len > 1 ? 0.5 : 1;
   const double rows = static_cast<double>(p.ragged ? p.total_q : p.batch * p.q_len);
   return half * rows * static_cast<double>(p.q_heads) * static_cast<double>(p.k_len) *
-         static_cast<double>(p.op == Op::kBackward ? 6 * p.dim + 4 * p.dim_v
-                                                   : 2 * (p.dim + p.dim_v)) /
-         100e9;
+         FlopsPerPair(p) / 100e9;
 }
 constexpr double kAlone = 5e-6;  // below, a second thread costs more than it takes over
 constexpr double kWake = 40e-6;  // below, one that is asleep would come too late
@@ -168,8 +167,7 @@ class Cpu final : public Backend {
     SetPointers(p, b, &call);
     call.ran = &ran;
 
-    const auto base = reinterpret_cast<std::uintptr_t>(b.workspace.data);
-    char* const aligned = static_cast<char*>(b.workspace.data) + (kAlign - base % kAlign) % kAlign;
+    char* const aligned = AlignedStart(b.workspace);
     const std::int64_t each = PerThread(call, kernels);
     const bool wake = EstimateSeconds(p) >= kWake;
     if (call.probs) {
@@ -207,8 +205,6 @@ class Cpu final : public Backend {
   }
 
  private:
-  static constexpr std::int64_t kAlign = 64;
-
   static int ThreadsFor(const Problem& p, const PlanOptions& options, std::int64_t items) {
     const int most = options.threads > 0           ? options.threads
                      : EstimateSeconds(p) < kAlone ? 1
@@ -238,27 +234,7 @@ class Cpu final : public Backend {
   static void DescribeBackward(const Problem& p, const Tuning& t, PlanInfo* info) {
     info->kernel = "backward · " + Arithmetic(p, *kIsas[t.isa].kernels);
     info->workspace_formula = BackwardFormula();
-    info->bytes_moved = BackwardBytes(p, t);
-  }
-
-  // Every block of keys reads the queries that see it (q, dout) and reads and writes their dq; k, v,
-  // o, dk, dv and the final dq move once.
-  static double BackwardBytes(const Problem& p, const Tuning& t) {
-    const Visibility v = LongestOf(p);
-    const double in = static_cast<double>(SizeOf(p.dtype)),
-                 out = static_cast<double>(p.f32_grads ? 4 : SizeOf(p.dtype));
-    const double d = static_cast<double>(p.dim), dv = static_cast<double>(p.dim_v);
-    double queries = 0;
-    for (std::int64_t k0 = 0; k0 < p.k_len; k0 += Max(1, t.block_keys)) {
-      const std::int64_t last = Min(k0 + t.block_keys, p.k_len) - 1;
-      queries += static_cast<double>(
-          k0 < v.prefix ? v.sq : Interval{QueriesOf(v, k0).first, QueriesOf(v, last).last}.size());
-    }
-    const double heads = static_cast<double>(p.batch * p.q_heads);
-    const double rows = static_cast<double>((p.ragged ? p.total_q : p.batch * p.q_len) * p.q_heads);
-    const double keys = static_cast<double>((p.ragged ? p.total_k : p.batch * p.k_len) * p.k_heads);
-    return heads * queries * ((d + dv) * in + 8 * d) + rows * (2 * dv * in + d * out + 8) +
-           keys * (d + dv) * (in + out);
+    info->bytes_moved = BackwardBytes(p, t.block_keys);
   }
 
   static std::int64_t PartialBytes(const ForwardCall& call) {
@@ -269,8 +245,7 @@ class Cpu final : public Backend {
     return call.kinds.count() * std::int64_t{sizeof(std::uint16_t)};
   }
   static std::int64_t PerThread(const ForwardCall& call, const Kernels& kernels) {
-    const std::int64_t n = kernels.workspace(WorkShapeOf(call));
-    return (n + kAlign - 1) / kAlign * kAlign;
+    return AlignUp(kernels.workspace(WorkShapeOf(call)));
   }
 
   // Every group of block rows reads the keys and values that it sees once; q and o move once

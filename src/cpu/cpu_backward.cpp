@@ -8,14 +8,10 @@
 #include "cpu/cpu_call.h"
 #include "cpu/entry.h"
 #include "cpu/threads.h"
+#include "problem/normal.h"
 
 namespace heed::cpu {
 namespace {
-
-constexpr std::int64_t kAlign = 64;
-std::int64_t Up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
-
-Steps StepsOf(const Strides& s) { return {s.batch, s.row, s.head}; }
 
 // Contiguous, in the bias' shape.
 Spread PackedSpread(const Broadcast& t, void* data) {
@@ -45,7 +41,7 @@ bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
 }
 
 // Where every part of the workspace lies.
-struct Workspace {
+struct Layout {
   std::int64_t each = 0;  // of a thread
   std::int64_t facts = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0,
                kinds = 0, bytes = 0;
@@ -72,7 +68,6 @@ BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKern
   c.dv_steps = StepsOf(p.dv_strides);
   c.grads_f32 = p.f32_grads;
   c.accumulate = p.accumulate;
-  c.batch = p.batch;
   c.k_heads = p.k_heads;
   c.rows_k = p.k_len;
   c.dbias = BiasOf(p);
@@ -80,8 +75,8 @@ BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKern
   c.key_step = backward.key_step;
   c.parts = Max(1, CutOf(c, p.k_len).parts);
   c.tile_rows = kernels.tile_rows;
-  c.rows = Up(p.q_len, kernels.tile_rows);
-  c.dq_step = backward.dq_step(c.in.dim);
+  c.rows = CeilDiv(p.q_len, kernels.tile_rows) * kernels.tile_rows;
+  c.dq_step = kernels.sum_step(c.in.dim);
   const bool summed = c.dbias.kind == BiasGradient::Kind::kKeys ||
                       (c.dbias.kind == BiasGradient::Kind::kPairs && !c.dbias.direct);
   c.chains_batch = summed && p.bias.batch < p.batch;
@@ -90,15 +85,15 @@ BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKern
   return c;
 }
 
-Workspace LayOut(const Problem& p, const BackwardCall& c, const BackwardKernels& backward,
-                 int threads) {
+Layout LayOut(const Problem& p, const BackwardCall& c, const BackwardKernels& backward,
+              int threads) {
   constexpr std::int64_t kFloat = sizeof(float);
-  Workspace w;
-  w.each = Up(backward.workspace(c), kAlign);
+  Layout w;
+  w.each = AlignUp(backward.workspace(c));
   std::int64_t at = threads * w.each;
   const auto take = [&at](std::int64_t floats) {
     const std::int64_t here = at;
-    at += Up(floats * kFloat, kAlign);
+    at += AlignUp(floats * kFloat);
     return here;
   };
   const std::int64_t heads = WaveUnits(p, c, threads) * c.in.group;
@@ -210,9 +205,8 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   c.dk = b.dk;
   c.dv = b.dv;
 
-  const auto base = reinterpret_cast<std::uintptr_t>(b.workspace.data);
-  char* const workspace = static_cast<char*>(b.workspace.data) + (kAlign - base % kAlign) % kAlign;
-  const Workspace at = LayOut(p, c, backward, threads);
+  char* const workspace = AlignedStart(b.workspace);
+  const Layout at = LayOut(p, c, backward, threads);
   const auto floats = [&](std::int64_t offset) {
     return reinterpret_cast<float*>(workspace + offset);
   };
@@ -251,6 +245,24 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
       for (std::int64_t n = 0; n < p.batch; n++) sum += c.sink_sums[n * p.q_heads + h];
       b.dsinks[h] = static_cast<float>(sum);
     }
+}
+
+double BackwardBytes(const Problem& p, std::int64_t block_keys) {
+  const Visibility v = VisibilityOf(p, p.q_len, p.k_len, p.query_offset.value_or(0));
+  const double in = static_cast<double>(SizeOf(p.dtype)),
+               out = static_cast<double>(p.f32_grads ? 4 : SizeOf(p.dtype));
+  const double d = static_cast<double>(p.dim), dv = static_cast<double>(p.dim_v);
+  double queries = 0;
+  for (std::int64_t k0 = 0; k0 < p.k_len; k0 += Max(1, block_keys)) {
+    const std::int64_t last = Min(k0 + block_keys, p.k_len) - 1;
+    queries += static_cast<double>(
+        k0 < v.prefix ? v.sq : Interval{QueriesOf(v, k0).first, QueriesOf(v, last).last}.size());
+  }
+  const double heads = static_cast<double>(p.batch * p.q_heads);
+  const double rows = static_cast<double>((p.ragged ? p.total_q : p.batch * p.q_len) * p.q_heads);
+  const double keys = static_cast<double>((p.ragged ? p.total_k : p.batch * p.k_len) * p.k_heads);
+  return heads * queries * ((d + dv) * in + 8 * d) + rows * (2 * dv * in + d * out + 8) +
+         keys * (d + dv) * (in + out);
 }
 
 const char* BackwardFormula() {

@@ -21,6 +21,10 @@ BackwardSize SizeOfBackward(const Problem& p, const Kernels& kernels,
 // How a thread's workspace and what is shared come about, for a plan's words.
 const char* BackwardFormula();
 
+// Bytes that move between the caches and memory, for entries as long as the longest. Every block of keys reads the queries that see it (q, dout) and reads and writes their dq; k, v,
+// o, dk, dv and the final dq move once.
+double BackwardBytes(const Problem& p, std::int64_t block_keys);
+
 // `ran`: where the kernels leave their name.
 void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
                  const BackwardKernels& backward, int threads, bool wake, const char** ran);

@@ -7,9 +7,15 @@
 #include "problem/normal.h"
 
 namespace heed::cpu {
-namespace {
 
 Steps StepsOf(const Strides& s) { return {s.batch, s.row, s.head}; }
+
+char* AlignedStart(const Workspace& workspace) {
+  const auto at = reinterpret_cast<std::uintptr_t>(workspace.data);
+  return static_cast<char*>(workspace.data) + (kAlign - at % kAlign) % kAlign;
+}
+
+namespace {
 
 Spread SpreadOf(const Broadcast& t, const void* data) {
   if (!t.given) return {};
@@ -38,7 +44,7 @@ Split SplitOf(const Problem& p, const Kernels& kernels, Blocks blocks) {
   Split s;
   s.rows = p.q_len * (p.q_heads / p.k_heads);
   s.piece_keys = blocks.keys * Max(kPieceKeys / blocks.keys, 1);
-  s.o_step = kernels.o_step(static_cast<int>(p.dim_v));
+  s.o_step = kernels.sum_step(static_cast<int>(p.dim_v));
   if (p.ragged || p.want_probs || p.q_len >= kernels.tile_rows || s.rows > kMostRows || s.rows == 0)
     return s;
   const bool arrays = p.bias.given || p.mask.given || p.block_map.given || p.dropout_p > 0;

@@ -11,6 +11,14 @@ namespace heed::cpu {
 bool Packed(const Problem& p, const Kernels& kernels);
 Blocks BlocksOf(const Problem& p, const Kernels& kernels);
 
+Steps StepsOf(const Strides& strides);
+
+// Parts of a workspace begin at multiples of a cache line, wherever it begins itself: kAlign - 1 bytes
+// more than they take.
+inline constexpr std::int64_t kAlign = 64;
+inline std::int64_t AlignUp(std::int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+char* AlignedStart(const Workspace& workspace);
+
 // All but the pointers: what a plan knows.
 ForwardCall CallOf(const Problem& p, const Kernels& kernels);
 void SetPointers(const Problem& p, const Buffers& buffers, ForwardCall* call);

@@ -3,6 +3,7 @@
 // keys (decode.h), joining the pieces (pieces.h).
 #pragma once
 
+#include "cpu/carve.h"
 #include "cpu/decode_tiles.h"
 #include "cpu/exp2.h"
 #include "cpu/keys.h"
@@ -88,12 +89,7 @@ class DecodeRows {
     padded_ = RoundUp(dim_v, W);
     units_ = (dim + kPair - 1) / kPair;
     steps_ = (units_ + kSlots - 1) / kSlots;
-    std::int64_t at = 0;
-    char* const p = static_cast<char*>(base);
-    const auto take = [&]<class T>(T*& out, std::int64_t count) {
-      out = p ? reinterpret_cast<T*>(p + at) : nullptr;
-      at += (count * static_cast<std::int64_t>(sizeof(T)) + 63) / 64 * 64;
-    };
+    Carver take(base);
     q_step_ = steps_ * kVectors * W;
     take(state_, heads);
     take(q_, static_cast<std::int64_t>(heads) * q_step_);
@@ -102,7 +98,7 @@ class DecodeRows {
     take(p_, kBlock * kLive + W);
     take(staged_, static_cast<std::int64_t>(kBlock) * steps_ * kSlots);
     take(row_, RoundUp(dim, 2 * W) + W);
-    return at;
+    return take.bytes;
   }
 
  protected:

@@ -123,7 +123,6 @@ class Forward : ForwardResults<F> {
                  heed::Min(w_.facts[from].query[0], w_.facts[to - 1].query[0]), &entry_, &keys_,
                  to - from, next_, columns},
                 k0, last);
-      w_.bias->at = -1;
       for (int t = from; t < to; t++) Block(t, k0, keys);
     }
   }

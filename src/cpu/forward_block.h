@@ -87,20 +87,11 @@ class ForwardBlock {
     a->key = c * kKeys;
     a->j = k0 + a->key;
     a->before = live.live & BitRange(0, c);
-    KeyRowsOf(k0, a->key, keys, a);
+    a->k = KeyTile<X>(packs_k_ ? w_.k + static_cast<std::int64_t>(a->key) * w_.k_step : nullptr,
+                      w_.k_step, keys_.K(a->j), keys_.k_step, keys - a->key, w_.units, w_.tail,
+                      &a->k_step);
     if (c_.terms.bias) AimBias<F>(c_, w_.facts[t], rows, keys, w_.bias, a);
     return OnesFrom(full, c);
-  }
-
-  // Where the score tile finds keys [key, key + kKeys): packed (then padded) or in place.
-  void KeyRowsOf(std::int64_t k0, int key, int keys, ScoreArgs<X>* a) {
-    if (packs_k_) {
-      a->k = w_.k + static_cast<std::int64_t>(key) * w_.k_step;
-      a->k_step = w_.k_step * 4;
-    } else {
-      a->k = RowsInPlace<X>(keys_.K(k0 + key), keys_.k_step, keys - key, w_.units, w_.tail,
-                            &a->k_step);
-    }
   }
 
   const ForwardCall& c_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/backward_call.h"
+#include "cpu/carve.h"
 #include "cpu/gradient_tile.h"
 #include "cpu/score_inputs.h"
 
@@ -46,12 +47,7 @@ struct GradientWork {
     v_step = PackedStep(units_v);
     wide_step = PackedStep(padded);
     wide_v_step = PackedStep(padded_v);
-    std::int64_t at = 0;
-    char* const p0 = static_cast<char*>(base);
-    const auto take = [&]<class T>(T*& out, std::int64_t count) {
-      out = p0 ? reinterpret_cast<T*>(p0 + at) : nullptr;
-      at += (count * static_cast<std::int64_t>(sizeof(T)) + 63) / 64 * 64;
-    };
+    Carver take(base);
     const std::int64_t keys = c.blocks.keys, tiles = c.blocks.tiles, queries = tiles * kRows;
     const std::int64_t sum_keys = keys + kMostSumRows;
     take(rows, tiles);
@@ -86,7 +82,7 @@ struct GradientWork {
     take(dp, kKeys * kRows);
     take(rate, c.in.terms.bends() ? kColumnsAtOnce * kKeys * kRows : 0);
     take(row, heed::Max(padded, padded_v));
-    return at + 64;  // rows of W units may be read past their end
+    return take.bytes + 64;  // rows of W units may be read past their end
   }
 };
 

@@ -9,14 +9,6 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Calls op with the Format of a dtype that Supports let through.
-template <class Op>
-HEED_INLINE void WithFormat(DType dtype, Op op) {
-  if (dtype == DType::kF32) return op(Format<DType::kF32>());
-  if (dtype == DType::kBF16) return op(Format<DType::kBF16>());
-  op(Format<DType::kF16>());
-}
-
 void RunForward(const ForwardCall& call, std::int64_t first, std::int64_t last, void* workspace) {
   const char* const name = kIsaName;
   __atomic_store_n(call.ran, name, __ATOMIC_RELAXED);  // every thread writes the same
@@ -40,7 +32,7 @@ void Classify(const ForwardCall& call, std::int64_t first, std::int64_t last) {
   for (std::int64_t n = first; n < last; n++) FindMaskKinds(call, n);
 }
 
-std::int64_t OStep(int dim_v) { return RoundUp(dim_v, W); }
+int SumStep(int columns) { return RoundUp(columns, W); }
 
 std::int64_t Workspace(const WorkShape& shape) {
   std::int64_t bytes = 0;
@@ -71,6 +63,6 @@ inline constexpr bool kNativeBf16 = false;
 #endif
 
 const Kernels kKernels = {kIsaName, kNativeBf16, kRows,  kKeys,    BlocksOf,  Workspace,
-                          OStep,    Join,        Append, Classify, RunForward};
+                          SumStep,  Join,        Append, Classify, RunForward};
 
 }  // namespace heed::cpu::HEED_ISA

@@ -175,8 +175,8 @@ struct Kernels {
   Blocks (*blocks)(int dim, int dim_v, std::int64_t rows, std::int64_t k_len);
   // Bytes of workspace of one thread: a multiple of 64.
   std::int64_t (*workspace)(const WorkShape& shape);
-  // Floats of a row of o in a partial result.
-  std::int64_t (*o_step)(int dim_v);
+  // Floats of a row of partial sums of that many columns: of o in a piece, of dq in a part.
+  int (*sum_step)(int columns);
   // Joins the pieces of rows [first, last), numbered over (entry, kv head, row).
   void (*join)(const ForwardCall& call, std::int64_t first, std::int64_t last);
   // Appends new rows [first, last), numbered over (entry, row, kv head), to the cache.

@@ -7,14 +7,6 @@
 namespace heed::cpu::HEED_ISA {
 namespace {
 
-// Calls op with the Format of a dtype that Supports let through.
-template <class Op>
-HEED_INLINE void WithFormat(DType dtype, Op op) {
-  if (dtype == DType::kF32) return op(Format<DType::kF32>());
-  if (dtype == DType::kBF16) return op(Format<DType::kBF16>());
-  op(Format<DType::kF16>());
-}
-
 void Prepare(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace) {
   const char* const name = kIsaName;
   __atomic_store_n(call.in.ran, name, __ATOMIC_RELAXED);  // every thread writes the same
@@ -50,8 +42,6 @@ std::int64_t Workspace(const BackwardCall& call) {
   return bytes;
 }
 
-int DqStep(int dim) { return RoundUp(dim, W); }
-
 // 256 keys and 192 queries at head dims up to 128, within a 1 MB L2; less of both beyond.
 Blocks BlocksOf(int dim, int dim_v) {
   const int big = dim > dim_v ? dim : dim_v, over = big > 128 ? (big + 127) / 128 : 1;
@@ -65,6 +55,6 @@ Blocks BlocksOf(int dim, int dim_v) {
 }  // namespace
 
 const BackwardKernels kBackwardKernels = {
-    W > kKeys ? W : kKeys, BlocksOf, DqStep, Workspace, Prepare, Items, Finish, StoreBias};
+    W > kKeys ? W : kKeys, BlocksOf, Workspace, Prepare, Items, Finish, StoreBias};
 
 }  // namespace heed::cpu::HEED_ISA

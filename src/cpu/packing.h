@@ -44,6 +44,14 @@ struct Format<DType::kBF16> {
   static HEED_INLINE void NarrowN(E* p, V x, int n) { StoreBf16N(p, x, n); }
 };
 
+// Calls op with the Format of a dtype that Supports let through.
+template <class Op>
+HEED_INLINE void WithFormat(DType dtype, Op op) {
+  if (dtype == DType::kF32) return op(Format<DType::kF32>());
+  if (dtype == DType::kBF16) return op(Format<DType::kBF16>());
+  op(Format<DType::kF16>());
+}
+
 constexpr int RoundUp(int n, int to) { return (n + to - 1) / to * to; }
 
 // Rows of a packed block are this many units apart: never a multiple of 512 bytes, where rows 1 KB

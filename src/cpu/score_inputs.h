@@ -51,12 +51,18 @@ HEED_INLINE ScoreArgs<X> BlockArgs(const ForwardCall& c, const Entry& entry, con
   return a;
 }
 
-// kKeys rows where they lie or, where the sequence ends within them, in a copy: what lies behind the
-// last key is not ours to read. left: rows that exist; bytes: from row to row.
+// kKeys rows: packed; or, with `packed` null, where they lie; or, where the sequence ends within them,
+// in a copy: what lies behind the last key is not ours to read. left: rows that exist; bytes: from row
+// to row.
 template <class X, class E>
-HEED_INLINE const typename X::U* RowsInPlace(const E* rows, std::int64_t step, int left, int units,
-                                             typename X::U* tail, std::int64_t* bytes) {
+HEED_INLINE const typename X::U* KeyTile(const typename X::U* packed, int packed_step,
+                                         const E* rows, std::int64_t step, int left, int units,
+                                         typename X::U* tail, std::int64_t* bytes) {
   using U = typename X::U;
+  if (packed) {
+    *bytes = std::int64_t{packed_step} * 4;
+    return packed;
+  }
   if (left >= kKeys) {
     *bytes = step * static_cast<std::int64_t>(sizeof(E));
     return reinterpret_cast<const U*>(rows);

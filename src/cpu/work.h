@@ -1,6 +1,7 @@
 // work.h: the workspace of one thread, and where its parts lie. Not here: what is done with it.
 #pragma once
 
+#include "cpu/carve.h"
 #include "cpu/live.h"
 #include "cpu/packing.h"
 #include "cpu/staging.h"
@@ -35,12 +36,7 @@ struct Work {
     padded = RoundUp(s.dim_v, W);
     k_step = PackedStep(units);
     v_step = PackedStep(padded);
-    std::int64_t at = 0;
-    char* const p = static_cast<char*>(base);
-    const auto take = [&]<class T>(T*& out, std::int64_t count) {
-      out = p ? reinterpret_cast<T*>(p + at) : nullptr;
-      at += (count * static_cast<std::int64_t>(sizeof(T)) + 63) / 64 * 64;
-    };
+    Carver take(base);
     const std::int64_t keys = s.blocks.keys, key_units = (keys + kPair - 1) / kPair,
                        tiles = s.blocks.tiles;
     take(rows, tiles);
@@ -59,7 +55,7 @@ struct Work {
     take(k, PacksK<F>(s.dim, s.paged) ? keys * k_step : 0);
     take(v, PacksV<F>(s.dim_v, s.paged) ? key_units * v_step : 0);
     take(rotated, s.rotary ? static_cast<std::int64_t>(kRows) * s.dim : 0);
-    return at + 64;  // rows of W units may be read past their end
+    return take.bytes + 64;  // rows of W units may be read past their end
   }
 };
 

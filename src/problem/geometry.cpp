@@ -148,6 +148,11 @@ void AddBytes(const Problem& p, Work* work) {
 
 }  // namespace
 
+double FlopsPerPair(const Problem& p) {
+  const double d = Real(p.dim), dv = Real(p.dim_v);
+  return p.op == Op::kBackward ? 6 * d + 4 * dv : 2 * (d + dv);
+}
+
 Work CountWork(const Problem& p, std::int64_t tile_rows, std::int64_t tile_keys) {
   Work work;
   if (p.ragged && p.batch > 0) {
@@ -164,16 +169,12 @@ Work CountWork(const Problem& p, std::int64_t tile_rows, std::int64_t tile_keys)
   }
   AddBytes(p, &work);
 
-  const double d = Real(p.dim), dv = Real(p.dim_v);
-  const bool backward = p.op == Op::kBackward;
-  // Forward: QK', PV. Backward: QK' again, dS K, dS'Q of D each; dO V', P'dO of Dv each.
-  const double flops_per_pair = backward ? 6 * d + 4 * dv : 2 * (d + dv);
-  work.flops = work.pairs * flops_per_pair;
-  work.dense_flops = work.dense_pairs * flops_per_pair;
+  work.flops = work.pairs * FlopsPerPair(p);
+  work.dense_flops = work.dense_pairs * FlopsPerPair(p);
   // The standard way keeps S x S matrices of f32 in memory, whatever is masked. Forward: S written
   // by QK', read by the softmax, P written by it, read by PV. Backward, with P kept: P read for dV,
   // dP written, P and dP read for dS, dS written, dS read for dQ and for dK.
-  const double passes = backward ? 7 : 4;
+  const double passes = p.op == Op::kBackward ? 7 : 4;
   work.bytes_standard = work.bytes_read + work.bytes_written + passes * 4 * work.dense_pairs;
   return work;
 }

@@ -19,6 +19,10 @@ struct TileCounts {
 };
 TileCounts CountTiles(const Visibility& v, std::int64_t rows, std::int64_t keys);
 
+// Of a pair that sees each other. Forward: QK', PV. Backward: QK' again, dS K, dS'Q of D each; dO V',
+// P'dO of Dv each.
+double FlopsPerPair(const Problem& p);
+
 // What is in arrays (masks, lengths) is not known here: every key of k_len exists, offsets are 0,
 // the sequences of a ragged batch are equally long.
 struct Work {

@@ -208,76 +208,73 @@ TEST_P(BackwardBits, AccumulateAddsOnce) {
 INSTANTIATE_TEST_SUITE_P(Engines, BackwardBits, testing::ValuesIn(Engines()),
                          [](const auto& test) { return test.param.name(); });
 
-// Entries that have a row of the bias in common, each with more keys than the one before: its gradient
-// makes one item walk them in turn, and what it keeps of the row must do for the longer ones, too.
+// Three entries with key counts of their own and a bias in common, whose gradient is wanted.
+struct CommonBias {
+  Problem problem;
+  std::vector<std::int32_t> lengths;
+  std::vector<float> q, k, bias;
+  Buffers buffers;
+
+  CommonBias(std::int64_t queries, std::int64_t dim, std::vector<std::int32_t> key_lengths)
+      : lengths(std::move(key_lengths)) {
+    Problem& p = problem;
+    p.op = Op::kBackward;
+    p.batch = static_cast<std::int64_t>(lengths.size());
+    p.q_len = queries;
+    p.k_len = *std::max_element(lengths.begin(), lengths.end());
+    p.dim = dim;
+    p.key_lengths = true;
+    p.want_dbias = true;
+    p.bias = {.given = true, .cols = p.k_len};
+    Fill(&q, p.batch * queries * dim, 7, 3);
+    Fill(&k, p.batch * p.k_len * dim, 11, 5);
+    Fill(&bias, queries * p.k_len, 13, 7);
+    buffers.q = buffers.dout = q.data();
+    buffers.k = buffers.v = k.data();
+    buffers.bias = bias.data();
+    buffers.key_lengths = lengths.data();
+  }
+  static void Fill(std::vector<float>* x, std::int64_t n, std::size_t period, float divisor) {
+    x->resize(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < x->size(); ++i)
+      (*x)[i] = static_cast<float>(i * i % period) / divisor - 1;
+  }
+};
+
+// Each entry has more keys than the one before: the gradient makes one item walk them in turn, and
+// what it keeps of the bias' row must do for the longer ones, too.
 TEST(BackwardBits, LongerEntriesReadMoreOfACommonRowOfTheBias) {
-  constexpr std::int64_t kBatch = 3, kKeys = 90, kQueries = 20, kDim = 16;
-  Problem p;
-  p.op = Op::kBackward;
-  p.batch = kBatch;
-  p.q_len = kQueries;
-  p.k_len = kKeys;
-  p.dim = kDim;
-  p.key_lengths = true;
-  p.bias = {.given = true, .cols = kKeys};
-  p.want_dbias = true;
+  CommonBias call(20, 16, {10, 40, 90});
+  Problem& p = call.problem;
   p.q_strides.batch = p.k_strides.batch = p.v_strides.batch = p.dout_strides.batch = 0;
-  std::vector<float> q(kQueries * kDim), k(kKeys * kDim), bias(kKeys);
-  for (std::size_t n = 0; n < q.size(); ++n) q[n] = static_cast<float>(n % 7) - 3;
-  for (std::size_t n = 0; n < k.size(); ++n) k[n] = static_cast<float>(n % 5) - 2;
-  for (std::size_t n = 0; n < bias.size(); ++n) bias[n] = static_cast<float>(n % 11) / 2;
-  const std::vector<std::int32_t> lengths = {10, 40, static_cast<std::int32_t>(kKeys)};
-  Buffers b;
-  b.q = b.dout = q.data();
-  b.k = b.v = k.data();
-  b.bias = bias.data();
+  const std::ptrdiff_t size = p.q_len * p.dim;
   for (const Engine& engine : Engines()) {
-    b.key_lengths = lengths.data();
-    const std::vector<double> batch = Differentiate(engine, p, b, 1).dq.Values().values;
+    const std::vector<double> batch = Differentiate(engine, p, call.buffers, 1).dq.Values().values;
     Problem alone = p;
     alone.batch = 1;
-    constexpr std::ptrdiff_t kSize = kQueries * kDim;
-    for (std::ptrdiff_t n = 0; n < kBatch; ++n) {
-      b.key_lengths = &lengths[static_cast<std::size_t>(n)];
-      ExpectSameBits({batch.begin() + n * kSize, batch.begin() + (n + 1) * kSize},
+    Buffers b = call.buffers;
+    for (std::ptrdiff_t n = 0; n < p.batch; ++n, ++b.key_lengths) {
+      ExpectSameBits({batch.begin() + n * size, batch.begin() + (n + 1) * size},
                      Differentiate(engine, alone, b, 1).dq.Values().values, engine.name());
     }
   }
 }
 
-// The gradient of a bias that entries share, each with a key count and so with blocks of its own: the
-// same keys lie in different parts of different entries.
+// Each entry has blocks of its own: the same keys lie in different parts of different entries.
 TEST(BackwardBits, EntriesOfDifferentLengthsAddToACommonBiasInOneOrder) {
-  constexpr std::int64_t kBatch = 3, kKeys = 4200, kQueries = 5, kDim = 8;
-  Problem p;
-  p.op = Op::kBackward;
-  p.batch = kBatch;
-  p.q_len = kQueries;
-  p.k_len = kKeys;
-  p.dim = kDim;
-  p.key_lengths = true;
-  p.want_dbias = true;
-  std::vector<float> q(kBatch * kQueries * kDim), k(kBatch * kKeys * kDim), bias(kQueries * kKeys);
-  for (std::size_t n = 0; n < q.size(); ++n) q[n] = static_cast<float>(n % 7) / 3 - 1;
-  for (std::size_t n = 0; n < k.size(); ++n) k[n] = static_cast<float>(n * n % 11) / 5 - 1;
-  for (std::size_t n = 0; n < bias.size(); ++n) bias[n] = static_cast<float>(n % 13) / 7;
-  const std::vector<std::int32_t> lengths = {static_cast<std::int32_t>(kKeys), 1030, 600};
-  Buffers b;
-  b.q = b.dout = q.data();
-  b.k = b.v = k.data();
-  b.bias = bias.data();
-  b.key_lengths = lengths.data();
-  for (const std::int64_t rows : {std::int64_t{1}, kQueries}) {
-    p.bias = {.given = true, .rows = rows, .cols = kKeys};
+  CommonBias call(5, 8, {4200, 1030, 600});
+  Problem& p = call.problem;
+  const Buffers& b = call.buffers;
+  for (const std::int64_t rows : {std::int64_t{1}, p.q_len}) {
+    p.bias.rows = rows;
+    const verify::Array want = Differentiate(Engine{"reference", "auto"}, p, b, 1).dbias.Values();
     for (const Engine& engine : Engines()) {
       const Gradients one = Differentiate(engine, p, b, 1);
       for (const int threads : {2, 8})
         for (int run = 0; run < 3; ++run)
           ExpectSame(one, Differentiate(engine, p, b, threads), engine.name());
-      if (engine.backend == "reference") continue;
-      const Gradients truth = Differentiate(Engine{"reference", "auto"}, p, b, 1);
-      const std::vector<double> want = truth.dbias.Values().values, got = one.dbias.Values().values;
-      for (std::size_t n = 0; n < want.size(); ++n) ASSERT_NEAR(want[n], got[n], 1e-6) << n;
+      const verify::Array got = one.dbias.Values();
+      for (std::int64_t n = 0; n < want.size(); ++n) ASSERT_NEAR(want[n], got[n], 1e-6) << n;
     }
   }
 }

@@ -33,7 +33,6 @@ TEST(Chains, EveryUnitOnceAndWhatSharesMemoryTogether) {
         for (std::int64_t first = 0; first < batch * k_heads; first++)
           for (std::int64_t last = first + 1; last <= batch * k_heads; last++) {
             BackwardCall c;
-            c.batch = batch;
             c.k_heads = k_heads;
             c.first = first;
             c.last = last;
