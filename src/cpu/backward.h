@@ -22,6 +22,7 @@ class Backward : BackwardSums<F> {
   using Base::part_;
   using Base::unit_;
   using Base::w_;
+  using typename Base::Packed;
 
  public:
   using Base::Base;
@@ -42,7 +43,7 @@ class Backward : BackwardSums<F> {
  private:
   void Unit(std::int64_t unit, std::int64_t part) {
     Base::BeginUnit(unit);
-    const KeyCut cut = CutOf(c_, entry_.sees.sk);
+    const KeyCut cut = CutOf(c_, entry_.sees);
     unit_ = unit;
     part_ = part;
     if (part == 0) ClearHiddenKeys();
@@ -52,14 +53,14 @@ class Backward : BackwardSums<F> {
     if (c_.bias_parts)
       __builtin_memset(c_.bias_parts + rows, 0, static_cast<std::size_t>(count) * sizeof(float));
     std::int64_t k0 = cut.Block(part, 0) * cut.keys;
-    for (std::int64_t n = 1; k0 >= 0; n++) {
+    for (std::int64_t n = 1; k0 >= 0 && k0 < entry_.sees.sk; n++) {
       // The parts' last blocks may not exist.
       const std::int64_t next = n * cut.parts < cut.blocks ? cut.Block(part, n) * cut.keys : -1;
       const bool more = next >= 0 && next < entry_.sees.sk;
       const auto size = [&](std::int64_t first) {
         return static_cast<int>(heed::Min(cut.keys, entry_.sees.sk - first));
       };
-      after_ = {more ? QueriesThatSee(next, size(next)).first / kRows * kRows : -1, next};
+      after_ = {more ? QueriesThatSee(next, size(next)).first / kRows * kRows : -1, next, 0};
       Block(k0, size(k0));
       k0 = more ? next : -1;
     }
@@ -87,9 +88,12 @@ class Backward : BackwardSums<F> {
                          static_cast<std::size_t>(keys) * sizeof w_.dbias->keys[0]);
       for (std::int64_t i = from / kRows * kRows; i < to;) {
         int tiles = 0;
+        Base::BeginTiles(unit_, g, i);
         for (; tiles < c_.blocks.tiles && i + tiles * kRows < to; tiles++) {
           const std::int64_t at = i + tiles * kRows;
-          next_ = at + kRows < to ? Place{at + kRows, k0} : in_.group == 1 ? after_ : Place{};
+          next_ = at + kRows < to     ? Place{at + kRows, k0, g}
+                  : g + 1 < in_.group ? Place{from / kRows * kRows, k0, g + 1}
+                                      : after_;
           Tile(tiles, at, k0, keys);
         }
         Base::AddKeySums(i, tiles, k0, keys);
@@ -107,7 +111,7 @@ class Backward : BackwardSums<F> {
     Live& live = w_.live[t];
     Base::FindLive(t, k0, keys);
     if (!live.live) return;
-    Base::PackQueries(t, item);
+    if (!c_.packs_ahead) Base::PackQueries(t, item);
     const std::int64_t facts = c_.HeadRows(unit_, g_) + i;
     GradientArgs<X> a = Base::ArgsOf(t, k0, keys, facts);
     if (c_.bias_parts) __builtin_memset(w_.dbias->queries, 0, sizeof w_.dbias->queries);
@@ -201,26 +205,40 @@ class Backward : BackwardSums<F> {
 
   // Asks for one of `parts` parts of what the next tile reads: in one burst it would wait.
   void LookAhead(int part, int parts) {
-    const std::int64_t i = next_.i, left = entry_.sees.sq - i;
+    const std::int64_t i = next_.i, left = entry_.sees.sq - i,
+                       head = Base::kv_head_ * in_.group + next_.g;
     const int rows = left < kRows ? static_cast<int>(left) : kRows;
     const int keys = static_cast<int>(heed::Min(c_.blocks.keys, entry_.sees.sk - next_.k0));
-    const E* const q = static_cast<const E*>(in_.q) + QueryAt(in_.q_steps, entry_, head_, i);
-    const E* const dout = static_cast<const E*>(c_.dout) + QueryAt(c_.dout_steps, entry_, head_, i);
-    const float* const dq = c_.dq_parts + (c_.PartRows(unit_, part_, g_) + i) * c_.dq_step;
+    if (c_.packs_ahead) {
+      const std::int64_t slot = (c_.HeadRows(unit_, next_.g) + i) / kRows;
+      const auto ask = [&](const auto* from, std::int64_t units) {
+        const std::int64_t first = units * part / parts, last = units * (part + 1) / parts;
+        Ask(from + slot * units + first, static_cast<std::size_t>(last - first) * sizeof *from);
+      };
+      ask(w_.queries.q_t, Packed::Units(in_.dim));
+      ask(w_.queries.dout_t, Packed::Units(in_.dim_v));
+      ask(w_.queries.q, Packed::WideUnits(in_.dim));
+      ask(w_.queries.dout, Packed::WideUnits(in_.dim_v));
+    }
+    const E* const q = static_cast<const E*>(in_.q) + QueryAt(in_.q_steps, entry_, head, i);
+    const E* const dout = static_cast<const E*>(c_.dout) + QueryAt(c_.dout_steps, entry_, head, i);
+    const float* const dq = c_.dq_parts + (c_.PartRows(unit_, part_, next_.g) + i) * c_.dq_step;
     for (int r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
-      Ask(q + r * in_.q_steps.row, in_.dim * sizeof(E));
-      Ask(dout + r * c_.dout_steps.row, in_.dim_v * sizeof(E));
+      if (!c_.packs_ahead || !Base::wide_) Ask(q + r * in_.q_steps.row, in_.dim * sizeof(E));
+      if (!c_.packs_ahead || !Base::wide_v_)
+        Ask(dout + r * c_.dout_steps.row, in_.dim_v * sizeof(E));
       Ask(dq + r * c_.dq_step, in_.dim * sizeof(float));
-      AskKeys(in_.mask, 1, i + r, keys);
+      AskKeys(in_.mask, 1, head, i + r, keys);
       // The rest of a row of the bias is asked for while its first keys are worked on.
-      AskKeys(in_.bias, in_.bias_f32 ? 4 : sizeof(E), i + r, keys < kStage<X> ? keys : kStage<X>);
+      AskKeys(in_.bias, in_.bias_f32 ? 4 : sizeof(E), head, i + r,
+              keys < kStage<X> ? keys : kStage<X>);
     }
   }
   // `keys` keys of query i of the next block.
-  void AskKeys(const Spread& s, std::size_t bytes, std::int64_t i, int keys) {
+  void AskKeys(const Spread& s, std::size_t bytes, std::int64_t head, std::int64_t i, int keys) {
     if (s.col != 1 || s.row == 0 || !s.data) return;
     Ask(static_cast<const char*>(s.data) +
-            (RowOf(s, b_, head_, i) + next_.k0) * static_cast<std::int64_t>(bytes),
+            (RowOf(s, b_, head, i) + next_.k0) * static_cast<std::int64_t>(bytes),
         static_cast<std::size_t>(keys) * bytes);
   }
   static HEED_INLINE void Ask(const void* row, std::size_t bytes) {
@@ -289,9 +307,9 @@ class Backward : BackwardSums<F> {
   }
 
   bool whole_ = false;  // the current tile sees all keys of the block
-  // Queries from i on against the block at k0; i = -1: none.
+  // Queries from i on of a head of the group against the block at k0; i = -1: none.
   struct Place {
-    std::int64_t i = -1, k0 = 0;
+    std::int64_t i = -1, k0 = 0, g = 0;
   };
   Place next_, after_;              // the tile after the current one, the first of the next block;
   Columns clear_[kGradTiles] = {};  // of each tile: columns whose P and dS are zero

@@ -14,6 +14,7 @@ class BackwardBlock {
   using E = typename F::E;
   using X = typename F::X;
   using U = typename X::U;
+  using Packed = PackedQueries<F>;
   static constexpr int kPair = X::kPair;
 
  public:
@@ -49,6 +50,11 @@ class BackwardBlock {
     }
   }
 
+  // Query i of a head of the unit begins tile 0 from now on: tile t's packed rows lie in slot t of
+  // this thread's, or where the wave has them.
+  void BeginTiles(std::int64_t unit, std::int64_t g, std::int64_t i) {
+    slot_ = c_.packs_ahead ? (c_.HeadRows(unit, g) + i) / kRows : 0;
+  }
   // Which queries tile t has, and what each sees.
   void BeginTile(int t, const Item& item) {
     BeginRows(in_, entry_, item, &w_.rows[t], &w_.facts[t]);
@@ -63,27 +69,24 @@ class BackwardBlock {
 
   // Q alone: for the scores.
   void PackScoreQueries(int t, const Item& item) {
-    PackTile(t, item, in_.q, in_.q_steps, in_.dim, factors_.q, w_.qt, w_.units,
-             wide_ ? w_.q : nullptr, w_.wide_step);
+    PackTile(t, item, in_.q, in_.q_steps, in_.dim, factors_.q, w_.queries.q_t,
+             wide_ ? w_.queries.q : nullptr);
   }
   void PackQueries(int t, const Item& item) {
     PackScoreQueries(t, item);
-    PackTile(t, item, c_.dout, c_.dout_steps, in_.dim_v, 1.f, w_.dout_t, w_.units_v,
-             wide_v_ ? w_.dout : nullptr, w_.wide_v_step);
+    PackTile(t, item, c_.dout, c_.dout_steps, in_.dim_v, 1.f, w_.queries.dout_t,
+             wide_v_ ? w_.queries.dout : nullptr);
   }
   // Rows of q or dout, transposed for the scores and, where `wide` is given, as the sums read them;
   // both arrays hold all tiles.
   void PackTile(int t, const Item& item, const void* from, const Steps& steps, int dim,
-                float factor, U* transposed, int units, U* wide, int wide_step) {
+                float factor, U* transposed, U* wide) {
     const E* rows[kRows];
     for (int r = 0; r < kRows; r++)
       rows[r] = static_cast<const E*>(from) +
                 QueryAt(steps, entry_, item.h, heed::Min(item.rows.first + r, item.rows.last - 1));
-    PackQ<F>(rows, w_.rows[t].vectors, dim, factor,
-             transposed + static_cast<std::int64_t>(t) * units * kRows);
-    if (wide)
-      PackV<F>(rows, w_.rows[t].rows, dim,
-               wide + static_cast<std::int64_t>(t) * (kRows / kPair) * wide_step);
+    PackQ<F>(rows, w_.rows[t].vectors, dim, factor, transposed + (slot_ + t) * Packed::Units(dim));
+    if (wide) PackV<F>(rows, w_.rows[t].rows, dim, wide + (slot_ + t) * Packed::WideUnits(dim));
   }
 
   // What all columns of tile t and the block have in common. facts: where the wave's arrays hold the
@@ -92,7 +95,7 @@ class BackwardBlock {
     ScoreArgs<X> a = BlockArgs<X>(in_, entry_, w_.rows[t], k0, keys, factors_, w_.first, w_.last,
                                   &w_.facts[t], w_.bias);
     a.units = w_.units;
-    a.qt = w_.qt + static_cast<std::int64_t>(t) * w_.units * kRows;
+    a.qt = w_.queries.q_t + (slot_ + t) * Packed::Units(in_.dim);
     a.pt = w_.p;  // where the forward's tile is asked for the row sums
     a.scores = w_.scores;
     a.live = &w_.live[t];
@@ -103,7 +106,7 @@ class BackwardBlock {
     GradientArgs<X> a;
     a.s = ScoreArgsOf(t, k0, keys);
     a.units_v = w_.units_v;
-    a.dout = w_.dout_t + static_cast<std::int64_t>(t) * w_.units_v * kRows;
+    a.dout = w_.queries.dout_t + (slot_ + t) * Packed::Units(in_.dim_v);
     a.shift = c_.shift + facts;
     a.delta = c_.delta + facts;
     a.weight = nullptr;
@@ -152,13 +155,13 @@ class BackwardBlock {
   }
   std::int64_t KeysForSumsStep() const { return wide_ ? w_.wide_step : keys_.k_step; }
   const U* QueriesForSums(std::int64_t h, std::int64_t i) const {
-    if (wide_) return w_.q;
+    if (wide_) return w_.queries.q + slot_ * Packed::WideUnits(in_.dim);
     return reinterpret_cast<const U*>(static_cast<const E*>(in_.q) +
                                       QueryAt(in_.q_steps, entry_, h, i));
   }
   std::int64_t QueriesForSumsStep() const { return wide_ ? w_.wide_step : in_.q_steps.row; }
   const U* DoutForSums(std::int64_t h, std::int64_t i) const {
-    if (wide_v_) return w_.dout;
+    if (wide_v_) return w_.queries.dout + slot_ * Packed::WideUnits(in_.dim_v);
     return reinterpret_cast<const U*>(static_cast<const E*>(c_.dout) +
                                       QueryAt(c_.dout_steps, entry_, h, i));
   }
@@ -170,6 +173,7 @@ class BackwardBlock {
   ScoreFactors factors_;
   bool packs_k_, packs_v_;  // for the scores
   bool wide_, wide_v_;      // for the sums
+  std::int64_t slot_ = 0;   // of tile 0 among the packed queries
   // Of the current unit.
   std::int64_t b_ = 0, kv_head_ = 0;
   Entry entry_;

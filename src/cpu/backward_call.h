@@ -22,10 +22,11 @@ struct BiasGradient {
   Spread to;
 };
 
-// Work is cut by keys: an item is every parts-th block of keys of a *unit* (an entry and one of its
+// Work is cut by keys: an item is some blocks of keys of a *unit* (an entry and one of its
 // kv heads), with all queries that see them. It owns these keys' dk and dv; what it adds to dq goes
 // to a partial sum of its own, and the partial sums are added in their order. How a unit is cut
-// depends on its own number of keys alone (CutKeys): so neither threads nor neighbours change a bit.
+// depends on its own lengths and the window alone (CutKeys): so neither threads nor neighbours change
+// a bit.
 //
 // Units are walked in waves, since the partial sums of one wave are all that must be remembered:
 //
@@ -60,6 +61,12 @@ struct BackwardCall {
   bool chains_parts = false;
   // [unit][head of the group][rows], or [unit][part][head of the group][rows](..)
   float *delta = nullptr, *shift = nullptr, *weight = nullptr;
+  // Queries that many blocks of keys meet are packed once, beforehand, for all of the wave: packing
+  // them for each block took 4 % of the time. In a band it is two or three blocks, one after the other,
+  // and reading what was packed costs as much as it saves. (PackedQueries)
+  bool packs_ahead = false;
+  void* packed = nullptr;
+  std::int64_t wave = 1;            // units that a wave has room for
   float* dq_parts = nullptr;        // (dq_step)
   std::uint8_t* touched = nullptr;  // of each tile of rows: whether dq_parts holds anything
   float* bias_parts = nullptr;      // with BiasGradient::kQueries
@@ -70,6 +77,7 @@ struct BackwardCall {
   HEED_HD std::int64_t PartRows(std::int64_t unit, std::int64_t part, std::int64_t g) const {
     return (((unit - first) * parts + part) * in.group + g) * rows;
   }
+  HEED_HD std::int64_t TilesOfWave() const { return wave * in.group * (rows / tile_rows); }
   HEED_HD std::int64_t TileItems() const { return (last - first) * in.group * (rows / tile_rows); }
 
   HEED_HD std::int64_t Chains() const {
@@ -94,8 +102,8 @@ struct BackwardCall {
   }
 };
 
-HEED_HD KeyCut CutOf(const BackwardCall& c, std::int64_t sk) {
-  return CutKeys(sk, c.blocks.keys, c.key_step);
+HEED_HD KeyCut CutOf(const BackwardCall& c, const Visibility& sees) {
+  return CutKeys(sees.sk, c.blocks.keys, c.key_step, IsNarrowBand(sees));
 }
 
 struct BackwardKernels {
@@ -106,6 +114,8 @@ struct BackwardKernels {
   void (*prepare)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
   void (*items)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
   void (*finish)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
+  // Bytes of the packed queries of a wave.
+  std::int64_t (*packed)(const BackwardCall& call);
   // Elements [first, last) of the sums of the bias' gradient to the result.
   void (*store_bias)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* to);
 };

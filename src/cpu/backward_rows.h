@@ -49,6 +49,10 @@ class BackwardRows : BackwardBlock<F> {
         c_.shift[facts + r] = shift;
         c_.weight[facts + r] = 1;
       }
+      if (c_.packs_ahead) {
+        Base::BeginTile(0, {b_, head_, rows_});
+        Base::PackQueries(0, {b_, head_, rows_});
+      }
       if (HEED_UNLIKELY(huge)) SumAgain(facts);
     }
   }
@@ -57,7 +61,7 @@ class BackwardRows : BackwardBlock<F> {
     for (std::int64_t n = first; n < last; n++) {
       Begin(n);
       if (rows_.empty()) continue;
-      const std::int64_t parts = CutOf(c_, entry_.sees.sk).parts;
+      const std::int64_t parts = CutOf(c_, entry_.sees).parts;
       const float* from[kMostParts];
       int count = 0;  // parts that have something to add
       for (std::int64_t part = 0; part < parts; part++) {
@@ -84,6 +88,7 @@ class BackwardRows : BackwardBlock<F> {
     g_ = head % in_.group;
     Base::BeginUnit(unit_);
     head_ = Base::kv_head_ * in_.group + g_;
+    Base::BeginTiles(unit_, g_, tile * kRows);
     rows_ = {tile * kRows, heed::Min((tile + 1) * kRows, entry_.sees.sq)};
   }
 
@@ -112,8 +117,8 @@ class BackwardRows : BackwardBlock<F> {
     RowState& rows = w_.rows[0];
     FillFacts(in_, b_, &w_.facts[0]);
     ResetState(w_.facts[0], in_.sinks != nullptr, &rows);
-    Base::PackScoreQueries(0, item);
-    const KeyCut cut = CutOf(c_, entry_.sees.sk);
+    if (!c_.packs_ahead) Base::PackScoreQueries(0, item);
+    const KeyCut cut = CutOf(c_, entry_.sees);
     for (std::int64_t n = 0; n < cut.blocks; n++) {
       const std::int64_t k0 = n * cut.keys;
       const int keys = static_cast<int>(heed::Min(cut.keys, entry_.sees.sk - k0));

@@ -43,8 +43,8 @@ bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
 // Where every part of the workspace lies.
 struct Layout {
   std::int64_t each = 0;  // of a thread
-  std::int64_t facts = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0, sink_sums = 0,
-               kinds = 0, bytes = 0;
+  std::int64_t facts = 0, packed = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0,
+               sink_sums = 0, kinds = 0, bytes = 0;
 };
 
 std::int64_t Units(const Problem& p) { return p.batch * p.k_heads; }
@@ -57,7 +57,8 @@ std::int64_t WaveUnits(const Problem& p, const BackwardCall& c, int threads) {
   return Clamp(Max(most, kBytes / Max(1, bytes)), 1, Max(1, Units(p)));
 }
 
-BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKernels& backward) {
+BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKernels& backward,
+                    int threads) {
   BackwardCall c;
   c.in = heed::cpu::CallOf(p, kernels);
   c.in.packed = false;
@@ -73,10 +74,16 @@ BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKern
   c.dbias = BiasOf(p);
   c.blocks = backward.blocks(c.in.dim, c.in.dim_v);
   c.key_step = backward.key_step;
-  c.parts = Max(1, CutOf(c, p.k_len).parts);
+  Visibility longest = c.in.rule;
+  longest.sq = p.q_len;
+  longest.sk = p.k_len;
+  const KeyCut cut = CutOf(c, longest);
+  c.parts = Max(1, cut.parts);
+  c.packs_ahead = cut.blocks > 1 && !cut.adjacent;
   c.tile_rows = kernels.tile_rows;
   c.rows = CeilDiv(p.q_len, kernels.tile_rows) * kernels.tile_rows;
   c.dq_step = kernels.sum_step(c.in.dim);
+  c.wave = WaveUnits(p, c, threads);
   const bool summed = c.dbias.kind == BiasGradient::Kind::kKeys ||
                       (c.dbias.kind == BiasGradient::Kind::kPairs && !c.dbias.direct);
   c.chains_batch = summed && p.bias.batch < p.batch;
@@ -96,8 +103,9 @@ Layout LayOut(const Problem& p, const BackwardCall& c, const BackwardKernels& ba
     at += AlignUp(floats * kFloat);
     return here;
   };
-  const std::int64_t heads = WaveUnits(p, c, threads) * c.in.group;
+  const std::int64_t heads = c.wave * c.in.group;
   w.facts = take(3 * heads * c.rows);
+  if (c.packs_ahead) w.packed = take(CeilDiv(backward.packed(c), kFloat));
   w.dq_parts = take(heads * c.parts * c.rows * c.dq_step);
   w.touched = take(CeilDiv(heads * c.parts * (c.rows / c.tile_rows), kFloat));
   w.bias_parts = take(c.dbias.kind == BiasGradient::Kind::kQueries ? heads * c.parts * c.rows : 0);
@@ -124,7 +132,7 @@ void AddBiasParts(const BackwardCall& c) {
   for (std::int64_t unit = c.first; unit < c.last; unit++) {
     const std::int64_t b = unit / c.k_heads;
     const Entry entry = EntryOf(c.in, b);
-    const std::int64_t parts = CutOf(c, entry.sees.sk).parts;
+    const std::int64_t parts = CutOf(c, entry.sees).parts;
     for (std::int64_t g = 0; g < c.in.group; g++) {
       const std::int64_t h = unit % c.k_heads * c.in.group + g;
       float* const to = static_cast<float*>(const_cast<void*>(c.dbias.to.data)) +
@@ -184,18 +192,18 @@ bool LeavesPairsOut(const Problem& p, const BackwardCall& c) {
 
 BackwardSize SizeOfBackward(const Problem& p, const Kernels& kernels,
                             const BackwardKernels& backward, int threads) {
-  const BackwardCall c = CallOf(p, kernels, backward);
+  const BackwardCall c = CallOf(p, kernels, backward, threads);
   BackwardSize size;
   size.items = Units(p) * c.parts;
   size.block_rows = static_cast<std::int64_t>(c.blocks.tiles) * c.tile_rows;
-  size.block_keys = CutOf(c, p.k_len).keys;
+  size.block_keys = CutKeys(p.k_len, c.blocks.keys, c.key_step).keys;
   size.workspace_bytes = LayOut(p, c, backward, threads).bytes + kAlign - 1;
   return size;
 }
 
 void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
                  const BackwardKernels& backward, int threads, bool wake, const char** ran) {
-  BackwardCall c = CallOf(p, kernels, backward);
+  BackwardCall c = CallOf(p, kernels, backward, threads);
   SetPointers(p, b, &c.in);
   c.in.ran = ran;
   c.in.lse = b.lse;
@@ -210,10 +218,11 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   const auto floats = [&](std::int64_t offset) {
     return reinterpret_cast<float*>(workspace + offset);
   };
-  const std::int64_t wave = WaveUnits(p, c, threads), facts = wave * c.in.group * c.rows;
+  const std::int64_t facts = c.wave * c.in.group * c.rows;
   c.delta = floats(at.facts);
   c.shift = c.delta + facts;
   c.weight = c.shift + facts;
+  if (c.packs_ahead) c.packed = floats(at.packed);
   c.dq_parts = floats(at.dq_parts);
   c.touched = reinterpret_cast<std::uint8_t*>(workspace + at.touched);
   if (c.dbias.kind == BiasGradient::Kind::kQueries) c.bias_parts = floats(at.bias_parts);
@@ -231,7 +240,7 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   }
 
   for (c.first = 0; c.first < Units(p); c.first = c.last) {
-    c.last = Min(c.first + wave, Units(p));
+    c.last = Min(c.first + c.wave, Units(p));
     RunWave(c, backward, workspace, at.each, threads, wake);
   }
   if (apart)
@@ -267,7 +276,7 @@ double BackwardBytes(const Problem& p, std::int64_t block_keys) {
 
 const char* BackwardFormula() {
   return "threads x 4 bytes x (block rows x (2 D + 2 Dv) + 3 block keys x (block rows + D + Dv)), "
-         "about; per head in flight Sq x (parts x D + 3) x 4 bytes";
+         "about; per head in flight Sq x (parts x D + D + Dv + 3) x 4 bytes";
 }
 
 }  // namespace heed::cpu

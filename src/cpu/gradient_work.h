@@ -13,13 +13,46 @@ inline constexpr int kMostSumRows = kAcc;  // of an accumulate tile, one column 
 
 // Sizes depend on the dims and the blocks, never on the sequence lengths.
 //
-//   for each of `tiles` query tiles   rows, facts, live | qt, dout_t [units][kRows] | q, dout [kRows /
-//                                     kPair][step], where not used as they lie
+//   for each of `tiles` query tiles   rows, facts, live; packed, where the wave does not hold them so
 //   for their queries and the block   p, ds, zs (gradient_tile.h)
 //   for the block of keys             dk, dv [keys][padded], sums of the bias' gradient; packed: k, v
 //                                     [keys][step] for the scores, kd [key units][step] for dq
 //   for kColumnsAtOnce columns        scores, rate [kKeys][kRows], keep
 //   for a score tile                  dp [kKeys][kRows], bias, tails
+// Queries of consecutive tiles, packed:
+//
+//   q_t, dout_t [tile][unit][kRows]             for the scores
+//   q, dout     [tile][kRows / kPair][step]     for the sums, where those do not read them as they lie
+template <class F>
+struct PackedQueries {
+  using U = typename F::X::U;
+  U *q_t, *dout_t, *q, *dout;
+
+  // Where the tensors of `tiles` tiles lie from `base` on; returns their size in units. With base null
+  // only the size means anything.
+  std::int64_t Carve(U* base, std::int64_t tiles, int dim, int dim_v) {
+    std::int64_t units = 0;
+    const auto take = [&](U*& to, std::int64_t each) {
+      to = base ? base + units : nullptr;
+      units += (tiles * each + 15) / 16 * 16;  // whole cache lines
+    };
+    take(q_t, Units(dim));
+    take(dout_t, Units(dim_v));
+    take(q, WideUnits(dim));
+    take(dout, WideUnits(dim_v));
+    return units;
+  }
+  // Of a tile.
+  static std::int64_t Units(int dim) {
+    return static_cast<std::int64_t>((dim + F::X::kPair - 1) / F::X::kPair) * kRows;
+  }
+  static std::int64_t WideUnits(int dim) {
+    return PacksV<F>(dim, false)
+               ? static_cast<std::int64_t>(kRows / F::X::kPair) * PackedStep(RoundUp(dim, W))
+               : 0;
+  }
+};
+
 template <class F>
 struct GradientWork {
   using U = typename F::X::U;
@@ -30,7 +63,8 @@ struct GradientWork {
   BiasStage* bias;
   BiasGradientStage* dbias;
   KeepMasks* keep;
-  U *qt, *dout_t, *q, *dout, *p, *ds, *zs, *k, *v, *kd, *k_tail, *v_tail;
+  PackedQueries<F> queries;
+  U *p, *ds, *zs, *k, *v, *kd, *k_tail, *v_tail;
   float *dk, *dv, *scores, *dp, *rate, *row, *first, *last;
   int units, units_v, padded, padded_v;
   int k_step, v_step;          // of k and v, in units
@@ -48,7 +82,7 @@ struct GradientWork {
     wide_step = PackedStep(padded);
     wide_v_step = PackedStep(padded_v);
     Carver take(base);
-    const std::int64_t keys = c.blocks.keys, tiles = c.blocks.tiles, queries = tiles * kRows;
+    const std::int64_t keys = c.blocks.keys, tiles = c.blocks.tiles;
     const std::int64_t sum_keys = keys + kMostSumRows;
     take(rows, tiles);
     take(facts, tiles);
@@ -58,10 +92,10 @@ struct GradientWork {
     take(bias, 1);
     take(dbias, 1);
     take(keep, kColumnsAtOnce);
-    take(qt, queries * units);
-    take(dout_t, queries * units_v);
-    take(q, PacksV<F>(dim, false) ? queries / kPair * wide_step : 0);
-    take(dout, PacksV<F>(dim_v, false) ? queries / kPair * wide_v_step : 0);
+    U* own = nullptr;
+    if (!c.packs_ahead) take(own, queries.Carve(nullptr, tiles, dim, dim_v));
+    queries.Carve(c.packs_ahead ? static_cast<U*>(c.packed) : own,
+                  c.packs_ahead ? c.TilesOfWave() : tiles, dim, dim_v);
     take(p, sum_keys * kAcross<typename F::X>);
     take(ds, sum_keys * kAcross<typename F::X>);
     if (F::X::kDot)

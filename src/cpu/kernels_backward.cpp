@@ -42,6 +42,14 @@ std::int64_t Workspace(const BackwardCall& call) {
   return bytes;
 }
 
+std::int64_t Packed(const BackwardCall& call) {
+  std::int64_t units = 0;
+  WithFormat(call.in.dtype, [&]<class F>(F) {
+    units = PackedQueries<F>().Carve(nullptr, call.TilesOfWave(), call.in.dim, call.in.dim_v);
+  });
+  return units * 4;
+}
+
 // 256 keys and 192 queries at head dims up to 128, within a 1 MB L2; less of both beyond.
 Blocks BlocksOf(int dim, int dim_v) {
   const int big = dim > dim_v ? dim : dim_v, over = big > 128 ? (big + 127) / 128 : 1;
@@ -55,6 +63,6 @@ Blocks BlocksOf(int dim, int dim_v) {
 }  // namespace
 
 const BackwardKernels kBackwardKernels = {
-    W > kKeys ? W : kKeys, BlocksOf, Workspace, Prepare, Items, Finish, StoreBias};
+    W > kKeys ? W : kKeys, BlocksOf, Workspace, Prepare, Items, Finish, Packed, StoreBias};
 
 }  // namespace heed::cpu::HEED_ISA

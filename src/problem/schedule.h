@@ -77,27 +77,39 @@ struct RaggedForwardSchedule {
 // The backward: the keys of one sequence in blocks, dealt to `parts` items.
 struct KeyCut {
   std::int64_t keys = 0, blocks = 0, parts = 0;  // keys of a block (the last may have fewer)
+  bool adjacent = false;
 
-  // Block n of a part; not below `blocks`: there is none. Dealt forth and back, so that with causal
-  // masks, where later blocks are shorter, all parts are equally long.
+  // Block n of a part, n < CeilDiv(blocks, parts); not below `blocks`: there is none. Dealt forth and
+  // back, so that with causal masks, where later blocks are shorter, all parts are equally long. Or
+  // adjacent ones: in a band they share queries, and few parts add to the same dq.
   HEED_HD constexpr std::int64_t Block(std::int64_t part, std::int64_t n) const {
+    if (adjacent) return part * CeilDiv(blocks, parts) + n;
     return n * parts + (n % 2 ? parts - 1 - part : part);
   }
 };
 
 inline constexpr int kMostParts = 8;
 
+// Whether queries see few of the keys each, near their own place, and together most of them: so that
+// adjacent blocks, and equally many, are equal work.
+HEED_HD constexpr bool IsNarrowBand(const Visibility& v) {
+  if (v.sq < v.sk / 2 || v.sq > v.sk * 2) return false;
+  if (v.chunk > 0 && v.chunk <= v.sk / 4) return true;
+  return v.left >= 0 && v.right >= 0 && v.left + v.right < v.sk / 4;
+}
+
 // Blocks of at most `most` keys (a multiple of `step`) and of nearly one size, as many as the parts
 // share evenly: so two or four threads finish a single head together. Each part has a dq of its own
 // to be summed, hence few.
-HEED_HD constexpr KeyCut CutKeys(std::int64_t sk, std::int64_t most, std::int64_t step) {
+HEED_HD constexpr KeyCut CutKeys(std::int64_t sk, std::int64_t most, std::int64_t step,
+                                 bool adjacent = false) {
   if (sk <= 0) return {};
   const std::int64_t least = CeilDiv(sk, most);
   const std::int64_t parts = least >= 16 ? kMostParts : least >= 8 ? 4 : least >= 4 ? 2 : 1;
   const std::int64_t even = CeilDiv(least, parts) * parts;
   const std::int64_t keys = CeilDiv(CeilDiv(sk, even), step) * step;
   const std::int64_t blocks = CeilDiv(sk, keys);
-  return {keys, blocks, parts};
+  return {keys, blocks, parts, adjacent};
 }
 
 }  // namespace heed

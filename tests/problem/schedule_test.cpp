@@ -116,15 +116,16 @@ constexpr std::int64_t kMostKeys = 3000;
 // The blocks of one part, in its order.
 std::vector<std::int64_t> BlocksOf(const KeyCut& cut, std::int64_t part) {
   std::vector<std::int64_t> blocks;
-  for (std::int64_t n = 0; cut.Block(part, n) < cut.blocks; n++)
+  for (std::int64_t n = 0; n * cut.parts < cut.blocks && cut.Block(part, n) < cut.blocks; n++)
     blocks.push_back(cut.Block(part, n));
   return blocks;
 }
 
 TEST(CutKeys, EveryKeyInOneBlockOfOnePart) {
   for (const auto& [most, step] : kCuts)
-    for (std::int64_t sk = 1; sk <= kMostKeys; sk++) {
-      const KeyCut cut = CutKeys(sk, most, step);
+    for (std::int64_t n = 2; n <= 2 * kMostKeys; n++) {
+      const std::int64_t sk = n / 2;
+      const KeyCut cut = CutKeys(sk, most, step, n % 2);
       std::vector<int> seen(sk);
       for (std::int64_t part = 0; part < cut.parts; part++)
         for (const std::int64_t block : BlocksOf(cut, part)) {
@@ -195,6 +196,41 @@ TEST(CutKeys, PartsOfACausalSquareAreEquallyLong) {
         ASSERT_EQ(largest, least) << sk;
       }
     }
+}
+
+TEST(CutKeys, PartsOfANarrowBandAreEquallyLong) {
+  for (const auto& [most, step] : kCuts)
+    for (std::int64_t sk = 16; sk <= kMostKeys; sk += 7) {
+      const Visibility band = {sk, sk, 0, sk / 8, 0, 0, 0};
+      ASSERT_TRUE(IsNarrowBand(band));
+      const KeyCut cut = CutKeys(sk, most, step, true);
+      std::int64_t least = INT64_MAX, largest = 0;
+      for (std::int64_t part = 0; part < cut.parts; part++) {
+        std::int64_t pairs = 0;
+        for (const std::int64_t block : BlocksOf(cut, part))
+          for (std::int64_t j = block * cut.keys; j < Min((block + 1) * cut.keys, sk); j++)
+            pairs += QueriesOf(band, j).size();
+        least = Min(least, pairs);
+        largest = Max(largest, pairs);
+      }
+      // The blocks that the last parts lack, and the corner that the last keys' queries lack.
+      const std::int64_t width = sk / 8 + 1;
+      const std::int64_t lacking = CeilDiv(cut.blocks, cut.parts) * cut.parts * cut.keys - sk;
+      ASSERT_LE(largest - least, lacking * width + width * width / 2) << sk << " keys, " << most;
+    }
+}
+
+TEST(CutKeys, NarrowBands) {
+  const auto narrow = [](std::int64_t sq, std::int64_t sk, std::int64_t left, std::int64_t right,
+                         std::int64_t chunk) {
+    return IsNarrowBand({sq, sk, sk - sq, left, right, 0, chunk});
+  };
+  EXPECT_TRUE(narrow(8192, 8192, 255, 0, 0));
+  EXPECT_TRUE(narrow(8192, 8192, 1023, 1023, 0));
+  EXPECT_TRUE(narrow(8192, 8192, -1, 0, 1024));
+  EXPECT_FALSE(narrow(8192, 8192, 4095, 0, 0)) << "later keys are seen by fewer queries";
+  EXPECT_FALSE(narrow(8192, 8192, -1, 0, 0));
+  EXPECT_FALSE(narrow(1024, 8192, 255, 0, 0)) << "most keys are seen by nobody";
 }
 
 static_assert(CeilDiv(0, 3) == 0 && CeilDiv(1, 3) == 1 && CeilDiv(3, 3) == 1 && CeilDiv(4, 3) == 2);
