@@ -42,12 +42,16 @@ set(HEED_KERNEL_OPTIMIZATION -O3 CACHE STRING "The kernels' optimisation where n
 if(HEED_SANITIZE)
   set(HEED_KERNEL_OPTIMIZATION -O1)
 endif()
+set(HEED_KERNELS_WITHOUT "" CACHE STRING "A sanitizer that the kernels are not compiled with")
 # The same text, once per instruction set. Not -ffast-math: NaN and infinity keep their meaning.
 # -ffp-contract=off: a product and a sum are fused where the text says so, hence equally in every
 # compiler. The same optimisation in every build type: a kernel at -O0 is a hundred times slower and
 # spills its tile. No exceptions and no RTTI: a kernel cannot fail, and their tables would be weak symbols.
 set(HEED_KERNEL_FLAGS ${HEED_KERNEL_OPTIMIZATION} -ffp-contract=off -fno-math-errno -fno-trapping-math
                       -fno-exceptions -fno-rtti)
+if(HEED_KERNELS_WITHOUT)
+  list(APPEND HEED_KERNEL_FLAGS -fno-sanitize=${HEED_KERNELS_WITHOUT})
+endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # Vector types as template arguments lose their attributes; our types never leave one object.
   # gcc 12 believes that the undefined registers inside its own AVX-512 header are a mistake.

@@ -34,7 +34,8 @@ endif()
 #   RAPIDCHECK  property tests: left out where rapidcheck is
 #   REDUCED     the short sibling of a slow test, and a part of it: only where slow ones do not run
 #   LABELS      threads: uses the pool, so it runs under the thread sanitizer
-#               native: takes minutes where programs are emulated, and stays out there
+#               native: takes long where programs are emulated and depends little on the processor:
+#               stays out there
 #               slow: left out of the reduced runs (sanitizers and emulation in `make test`)
 # Target tests_<label> builds all tests of a label, tests_reduced all that are not slow.
 function(heed_add_test)
@@ -85,7 +86,7 @@ function(heed_add_test)
   foreach(label IN LISTS arg_LABELS)
     heed_add_to(tests_${label} ${arg_NAME})
   endforeach()
-  if(NOT "slow" IN_LIST arg_LABELS)
+  if(NOT "slow" IN_LIST arg_LABELS AND NOT (CMAKE_CROSSCOMPILING AND "native" IN_LIST arg_LABELS))
     heed_add_to(tests_reduced ${arg_NAME})
   endif()
 endfunction()
