@@ -239,7 +239,8 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
     if (!all) Clear(const_cast<void*>(c.dbias.to.data), bytes, threads);
   }
 
-  for (c.first = 0; c.first < Units(p); c.first = c.last) {
+  const bool rows = p.ragged ? p.total_q + p.total_k > 0 : p.q_len + p.k_len > 0;
+  for (c.first = 0; rows && c.first < Units(p); c.first = c.last) {
     c.last = Min(c.first + c.wave, Units(p));
     RunWave(c, backward, workspace, at.each, threads, wake);
   }

@@ -103,7 +103,9 @@ void BackwardPass(const Problem& p, const Buffers& buffers) {
     shared.bias.resize(p.bias.batch * p.bias.heads * p.bias.rows * p.bias.cols);
   }
   if (p.sinks) shared.sinks.resize(p.q_heads);
-  for (std::int64_t b = 0; b < p.batch; b++) {
+  // Without a row there is nothing to do, of however many sequences and heads.
+  const bool rows = p.ragged ? p.total_q + p.total_k > 0 : p.q_len + p.k_len > 0;
+  for (std::int64_t b = 0; rows && b < p.batch; b++) {
     const Entry entry(p, buffers, b);
     for (std::int64_t hk = 0; hk < p.k_heads; hk++) DifferentiateGroup(entry, hk, shared);
   }

@@ -69,6 +69,7 @@ void ForwardPass(const Problem& p, const Buffers& buffers) {
     const std::int64_t pairs = p.batch * p.q_heads * p.q_len * p.k_len;
     for (std::int64_t n = 0; n < pairs; n++) Store(*p.out_dtype, buffers.probs, n, 0);
   }
+  if ((p.ragged ? p.total_q : p.q_len) == 0) return;  // of however many sequences and heads
   const std::int64_t group = p.q_heads / p.k_heads;
   for (std::int64_t b = 0; b < p.batch; b++) {
     const Entry entry(p, buffers, b);
