@@ -1,0 +1,151 @@
+// call.cpp: see call.h. What a Problem can say, heed::Validate says; here are the sentences about what
+// it has no field for: numbers of axes, dtypes, sizes of small arrays.
+#include "call.h"
+
+#include <cstring>
+#include <string>
+
+namespace heed::python {
+namespace {
+
+std::string TextOf(std::initializer_list<std::int64_t> shape) {
+  View view;
+  for (const std::int64_t n : shape) view.shape[view.ndim++] = n;
+  return ShapeText(view);
+}
+
+}  // namespace
+
+const void* AddressOf(const View& view) {
+  static double nothing = 0;
+  return view.data != nullptr ? view.data : &nothing;
+}
+
+Strides RowStrides(const View& view) {
+  const int n = view.ndim;
+  const auto stride = [&](int axis) {
+    return view.shape[axis] == 1 ? kPacked : view.strides[axis];
+  };
+  return {n == 4 ? stride(0) : kPacked, stride(n - 3), stride(n - 2)};
+}
+
+void CheckShape(const View& view, const char* name, std::initializer_list<std::int64_t> shape,
+                const char* symbols) {
+  bool same = view.ndim == static_cast<int>(shape.size());
+  int i = 0;
+  for (const std::int64_t n : shape) same = same && view.shape[i++] == n;
+  if (same) return;
+  Raise(std::string(name) + " has the shape " + ShapeText(view) + ": it must be " + TextOf(shape) +
+        ", which is " + symbols);
+}
+
+View Call::ReadRows(nb::handle array, const char* name, int ndim) {
+  const View view = Read(array, name);
+  if (!IsTensorElement(view.element)) {
+    Raise(std::string(name) + " has the dtype " + ElementText(view, array) +
+          ": it must be float32, bfloat16, float16 or float64");
+  }
+  if (view.ndim != ndim) {
+    Raise(std::string(name) + " has the shape " + ShapeText(view) + ": it must have " +
+          std::to_string(ndim) + " axes, " +
+          (ndim == 4 ? "(B, S, H, D); ragged batches (T, H, D) need cu_seqlens_q and cu_seqlens_k"
+                     : "(T, H, D), for cu_seqlens are given"));
+  }
+  if (view.shape[ndim - 1] > 1 && view.strides[ndim - 1] != 1) {
+    Raise(std::string(name) + " has a stride of " + std::to_string(view.strides[ndim - 1]) +
+          " in its last axis: it must be 1; the other axes may have any (make a contiguous copy)");
+  }
+  return view;
+}
+
+void Call::ReadQkv(nb::handle q, nb::handle k, nb::handle v, bool ragged) {
+  const int ndim = ragged ? 3 : 4, h = ndim - 2, d = ndim - 1;
+  const View qv = ReadRows(q, "q", ndim), kv = ReadRows(k, "k", ndim), vv = ReadRows(v, "v", ndim);
+  const auto same_dtype = [&](const View& view, const char* name, nb::handle array) {
+    if (view.element == qv.element) return;
+    Raise(std::string(name) + " is " + ElementText(view, array) + " and q is " +
+          ElementText(qv, q) + ": q, k and v must be of one dtype");
+  };
+  same_dtype(kv, "k", k);
+  same_dtype(vv, "v", v);
+  const auto differ = [&](const char* a, const View& av, const char* b, const View& bv,
+                          const char* what) {
+    Raise(std::string(a) + " has the shape " + ShapeText(av) + " and " + b + " has " +
+          ShapeText(bv) + ": " + what);
+  };
+  if (!ragged && kv.shape[0] != qv.shape[0]) {
+    differ("k", kv, "q", qv, "the first axis, the batch, must be the same");
+  }
+  if (kv.shape[d] != qv.shape[d]) differ("k", kv, "q", qv, "the last axis must be the same");
+  for (int axis = 0; axis < d; axis++) {
+    if (vv.shape[axis] != kv.shape[axis]) {
+      differ("v", vv, "k", kv, "all axes but the last must be the same");
+    }
+  }
+  if (kv.shape[h] < 1 || qv.shape[h] % kv.shape[h] != 0) {
+    differ("k", kv, "q", qv, "the number of q's heads must be a multiple of k's");
+  }
+  if (vv.shape[d] < 1) {
+    Raise(std::string("v has the shape ") + ShapeText(vv) +
+          ": its last axis must be from 1 to 1024");
+  }
+  Problem& p = problem;
+  p.dtype = ToDType(qv.element);
+  p.q_heads = qv.shape[h];
+  p.k_heads = kv.shape[h];
+  p.dim = qv.shape[d];
+  p.dim_v = vv.shape[d];
+  p.ragged = ragged;
+  if (ragged) {
+    p.total_q = qv.shape[0];
+    p.total_k = kv.shape[0];
+  } else {
+    p.batch = qv.shape[0];
+    p.q_len = qv.shape[1];
+    p.k_len = kv.shape[1];
+  }
+  p.q_strides = RowStrides(qv);
+  p.k_strides = RowStrides(kv);
+  p.v_strides = RowStrides(vv);
+  buffers.q = AddressOf(qv);
+  buffers.k = AddressOf(kv);
+  buffers.v = AddressOf(vv);
+}
+
+const void* Call::Dense(const View& view) {
+  if (view.contiguous() || shapes_alone) return AddressOf(view);
+  // At most two axes, of 4 bytes an element: slopes, sinks, lengths.
+  std::vector<std::int32_t> copy(static_cast<std::size_t>(view.count()));
+  const std::int64_t rows = view.ndim == 2 ? view.shape[0] : 1;
+  const std::int64_t cols = view.shape[view.ndim - 1];
+  const auto* from = static_cast<const std::int32_t*>(view.data);
+  for (std::int64_t n = 0; n < rows * cols; n++) {
+    copy[static_cast<std::size_t>(n)] = from[(view.ndim == 2 ? n / cols * view.strides[0] : 0) +
+                                             n % cols * view.strides[view.ndim - 1]];
+  }
+  copies_.push_back(std::move(copy));
+  return copies_.back().data();
+}
+
+const float* Call::Floats(nb::handle array, const char* name,
+                          std::initializer_list<std::int64_t> shape) {
+  const View view = Read(array, name);
+  if (view.element != Element::kF32) {
+    Raise(std::string(name) + " has the dtype " + ElementText(view, array) +
+          ": it must be float32");
+  }
+  CheckShape(view, name, shape, shape.size() == 2 ? "(B, H)" : "(H,), the heads of q");
+  return static_cast<const float*>(Dense(view));
+}
+
+const std::int32_t* Call::Integers(nb::handle array, const char* name, std::int64_t size,
+                                   const char* symbols) {
+  const View view = Read(array, name);
+  if (view.element != Element::kI32) {
+    Raise(std::string(name) + " has the dtype " + ElementText(view, array) + ": it must be int32");
+  }
+  if (size >= 0) CheckShape(view, name, {size}, symbols);
+  return static_cast<const std::int32_t*>(Dense(view));
+}
+
+}  // namespace heed::python

@@ -1,0 +1,51 @@
+// errors.cpp: see errors.h.
+#include "errors.h"
+
+namespace heed::python {
+namespace {
+
+PyObject* error_type = nullptr;
+PyObject* argument_type_error_type = nullptr;
+
+[[noreturn]] void RaiseAs(PyObject* type, const std::string& sentence) {
+  PyErr_SetString(type, sentence.c_str());
+  throw nb::python_error();
+}
+
+PyObject* NewType(const char* name, const char* doc, nb::tuple bases) {
+  PyObject* type = PyErr_NewExceptionWithDoc(name, doc, bases.ptr(), nullptr);
+  if (type == nullptr) RaiseCurrent();
+  return type;
+}
+
+}  // namespace
+
+void AddErrors(nb::module_& m) {
+  // Two families: callers of flash-attn and PyTorch look for RuntimeError, NumPy's for ValueError.
+  error_type =
+      NewType("heed.Error",
+              "A request that is wrong, or that no backend serves: the message is a "
+              "sentence with the field, what was given and what would be accepted.",
+              nb::make_tuple(nb::handle(PyExc_ValueError), nb::handle(PyExc_RuntimeError)));
+  argument_type_error_type =
+      NewType("heed.ArgumentTypeError", "An argument of the wrong Python type.",
+              nb::make_tuple(nb::handle(error_type), nb::handle(PyExc_TypeError)));
+  m.attr("Error") = nb::handle(error_type);
+  m.attr("ArgumentTypeError") = nb::handle(argument_type_error_type);
+}
+
+void Raise(const std::string& sentence) { RaiseAs(error_type, sentence); }
+void RaiseType(const std::string& sentence) { RaiseAs(argument_type_error_type, sentence); }
+
+std::string Text(nb::handle object) {
+  const nb::object text = nb::steal(PyObject_Str(object.ptr()));
+  if (!text.is_valid()) RaiseCurrent();
+  return nb::borrow<nb::str>(text).c_str();
+}
+
+std::string TypeName(nb::handle object) {
+  const nb::handle type(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())));
+  return Text(nb::object(type.attr("__name__")));
+}
+
+}  // namespace heed::python

@@ -1,0 +1,144 @@
+// explain.cpp: a Plan as an object of Python, and what the build and the machine offer. Not here:
+// what a plan says of itself (heed::Plan::Describe).
+#include <string>
+
+#include "call.h"
+#include "functions.h"
+#include "plans.h"
+
+namespace heed::python {
+namespace {
+
+// A Plan with its facts taken once.
+struct PlanView {
+  PlanInfo info;
+  std::string text;
+};
+
+Plan PlanOf(nb::handle q, nb::handle k, nb::handle v, const nb::handle* o, bool backward, bool lse,
+            bool probs, bool dbias, bool dsinks) {
+  Call call(q, "q", true);
+  call.ReadQkv(q, k, v, Given(o[kCuSeqlensQ]));
+  call.ReadOptions(o);
+  Problem& p = call.problem;
+  p.op = backward ? Op::kBackward : Op::kForward;
+  p.want_lse = lse;
+  p.want_probs = probs && !backward;
+  p.want_dbias = dbias;
+  p.want_dsinks = dsinks;
+  return PlanFor(p, call.options);
+}
+
+nb::list Pairs(const std::vector<Refusal>& refusals) {
+  nb::list list;
+  for (const Refusal& r : refusals)
+    list.append(nb::make_tuple(r.backend.c_str(), r.reason.c_str()));
+  return list;
+}
+
+nb::list BackendList() {
+  nb::list list;
+  for (const BackendInfo& b : Backends()) {
+    nb::list isas;
+    for (const IsaInfo& i : b.isas) {
+      isas.append(nb::make_tuple(i.name.c_str(), i.usable, i.reason.c_str()));
+    }
+    list.append(nb::make_tuple(b.name.c_str(), b.available, b.reason.c_str(), isas));
+  }
+  return list;
+}
+
+template <std::size_t... I>
+void AddFunction(nb::module_& m, std::index_sequence<I...>) {
+  m.def(
+      "explain",
+      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, bool backward,
+         bool return_lse, bool return_probs, bool want_dbias, bool want_dsinks) {
+        const nb::handle o[] = {options...};
+        const Plan plan =
+            PlanOf(q, k, v, o, backward, return_lse, return_probs, want_dbias, want_dsinks);
+        return PlanView{plan.Info(), plan.Describe()};
+      },
+      nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg(kOptionNames[I]).none()...,
+      nb::arg("backward"), nb::arg("return_lse"), nb::arg("return_probs"), nb::arg("want_dbias"),
+      nb::arg("want_dsinks"),
+      "The Plan of a call. Nothing is computed; tensors need hold no data.");
+  m.def(
+      "check",
+      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, bool return_probs) {
+        if (IsTorch(q) && TorchStandsForOthers()) return;
+        const nb::handle o[] = {options...};
+        PlanOf(q, k, v, o, false, true, return_probs, false, false);
+      },
+      nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg(kOptionNames[I]).none()...,
+      nb::arg("return_probs"), "Fails as attention would, before anything is computed.");
+}
+
+}  // namespace
+
+void AddExplain(nb::module_& m) {
+  nb::class_<PlanView> plan(
+      m, "Plan",
+      "How a call is computed. Printing it gives the lines of `heed explain`. "
+      "Counts are of tiles, pairs, operations and bytes.");
+  const auto text = [&](const char* name, std::string PlanInfo::*field, const char* doc) {
+    plan.def_prop_ro(
+        name, [field](const PlanView& v) { return nb::str((v.info.*field).c_str()); }, doc);
+  };
+  text("backend", &PlanInfo::backend, "the backend that computes: 'cpu', 'reference'");
+  text("isa", &PlanInfo::isa, "the instruction set; empty where there is none");
+  text("kernel", &PlanInfo::kernel, "what runs");
+  text("workspace_formula", &PlanInfo::workspace_formula, "what the workspace is made of");
+  const auto whole = [&](const char* name, std::int64_t PlanInfo::*field, const char* doc) {
+    plan.def_prop_ro(
+        name, [field](const PlanView& v) { return v.info.*field; }, doc);
+  };
+  plan.def_prop_ro(
+      "threads", [](const PlanView& v) { return v.info.threads; }, "threads it may use");
+  whole("tile_rows", &PlanInfo::tile_rows, "queries of a score tile");
+  whole("tile_keys", &PlanInfo::tile_keys, "keys of a score tile");
+  whole("block_rows", &PlanInfo::block_rows, "queries that share a pass over a block of keys");
+  whole("block_keys", &PlanInfo::block_keys, "keys of that block");
+  whole("items", &PlanInfo::items, "independent pieces of work");
+  whole("tiles_full", &PlanInfo::tiles_full, "tiles computed without a mask");
+  whole("tiles_edge", &PlanInfo::tiles_edge, "tiles computed and masked");
+  whole("tiles_empty", &PlanInfo::tiles_empty, "tiles skipped");
+  whole("workspace_bytes", &PlanInfo::workspace_bytes, "bytes of scratch memory");
+  const auto real = [&](const char* name, double PlanInfo::*field, const char* doc) {
+    plan.def_prop_ro(
+        name, [field](const PlanView& v) { return v.info.*field; }, doc);
+  };
+  real("visible_pairs", &PlanInfo::visible_pairs, "pairs of a query and a key that see each other");
+  real("flops", &PlanInfo::flops, "operations for these pairs");
+  real("dense_flops", &PlanInfo::dense_flops, "operations for all pairs");
+  real("bytes_min", &PlanInfo::bytes_min, "bytes, each input read and each output written once");
+  real("bytes_moved", &PlanInfo::bytes_moved, "bytes from the outer caches into the cores");
+  real("bytes_standard", &PlanInfo::bytes_standard,
+       "bytes that attention with its matrices stored moves");
+  plan.def_prop_ro(
+      "besides", [](const PlanView& v) { return Pairs(v.info.besides); },
+      "(backend, when): who would serve it, too");
+  plan.def_prop_ro(
+      "refused", [](const PlanView& v) { return Pairs(v.info.refused); },
+      "(backend, reason): who would not");
+  const auto describe = [](const PlanView& v) { return nb::str(v.text.c_str()); };
+  plan.def("__str__", describe);
+  plan.def("__repr__", describe);
+  AddFunction(m, OptionIndices{});
+
+  m.def(
+      "version", [] { return nb::str(Version()); }, "\"major.minor.patch\" of the library.");
+  m.def(
+      "backends", &BackendList,
+      "[(name, available, reason, [(instruction set, usable, reason)])], in the order of choice.");
+  m.def("available_threads", &AvailableThreads,
+        "Threads that this process may use: affinity and cgroup limits respected.");
+  m.def(
+      "last_isa", [] { return nb::str(LastIsa()); },
+      "The instruction set whose kernels ran last on this thread; for tests.");
+  m.def("forget_plans", &ForgetPlans,
+        "Forgets the plans kept, so that the next see HEED_ISA as it is.");
+  m.def("plans_kept", &PlansKept, "How many plans are kept now.");
+}
+
+}  // namespace heed::python

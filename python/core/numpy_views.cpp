@@ -1,0 +1,126 @@
+// numpy_views.cpp: NumPy arrays by Python's buffer protocol, which needs nothing of NumPy to build;
+// bfloat16 (ml_dtypes) has no buffer format and is read as the 16-bit integers it lies in.
+#include "views.h"
+
+namespace heed::python {
+namespace {
+
+struct Numpy {
+  PyTypeObject* array = nullptr;
+  PyObject* empty = nullptr;
+  PyObject* dtypes[7] = {};  // by Element; bf16 from ml_dtypes, once it is needed
+  PyObject* as_uint16 = nullptr;
+};
+
+// Lives as long as the process: Python's modules do, too.
+Numpy& TheNumpy() {
+  static Numpy numpy = [] {
+    Numpy n;
+    nb::module_ np = nb::module_::import_("numpy");
+    n.array = reinterpret_cast<PyTypeObject*>(nb::object(np.attr("ndarray")).release().ptr());
+    n.empty = nb::object(np.attr("empty")).release().ptr();
+    constexpr const char* kNames[] = {"float32", "", "float16", "float64", "bool", "int32"};
+    for (int i = 0; i < 6; i++) {
+      if (*kNames[i]) n.dtypes[i] = nb::object(np.attr("dtype")(kNames[i])).release().ptr();
+    }
+    n.as_uint16 = nb::object(np.attr("dtype")("uint16")).release().ptr();
+    return n;
+  }();
+  return numpy;
+}
+
+PyObject* Bfloat16() {
+  Numpy& n = TheNumpy();
+  PyObject*& type = n.dtypes[static_cast<int>(Element::kBF16)];
+  if (type == nullptr) {
+    nb::object bf16 = nb::module_::import_("ml_dtypes").attr("bfloat16");
+    type = nb::object(nb::module_::import_("numpy").attr("dtype")(bf16)).release().ptr();
+  }
+  return type;
+}
+
+bool IsBfloat16(nb::handle array) {
+  // By name: an array of bfloat16 exists only where ml_dtypes was imported, and is never imported
+  // here for the question.
+  return Text(nb::object(array.attr("dtype"))) == "bfloat16";
+}
+
+Element ElementOf(const char* format, std::int64_t size) {
+  if (format == nullptr || format[0] == '\0') return Element::kOther;
+  if (format[0] == '<' || format[0] == '=' || format[0] == '@') format++;
+  if (format[0] == '\0' || format[1] != '\0') return Element::kOther;  // also '>': other byte order
+  switch (format[0]) {
+    case 'f':
+      return Element::kF32;
+    case 'e':
+      return Element::kF16;
+    case 'd':
+      return Element::kF64;
+    case '?':
+      return Element::kBool;
+    case 'i':
+    case 'l':
+      return size == 4 ? Element::kI32 : Element::kOther;
+    default:
+      return Element::kOther;
+  }
+}
+
+}  // namespace
+
+bool IsNumpy(nb::handle object) {
+  PyTypeObject* array = TheNumpy().array;
+  return Py_TYPE(object.ptr()) == array || PyType_IsSubtype(Py_TYPE(object.ptr()), array);
+}
+
+View NumpyView(nb::handle array, const char* name, Py_buffer* buffer) {
+  View view;
+  bool bf16 = false;
+  if (PyObject_GetBuffer(array.ptr(), buffer, PyBUF_RECORDS_RO) != 0) {
+    PyErr_Clear();
+    bf16 = IsBfloat16(array);
+    if (!bf16) {
+      Raise(std::string(name) + " has the dtype " + Text(nb::object(array.attr("dtype"))) +
+            ": it must be float32, bfloat16, float16 or float64");
+    }
+    const nb::object bits = array.attr("view")(nb::handle(TheNumpy().as_uint16));
+    if (PyObject_GetBuffer(bits.ptr(), buffer, PyBUF_RECORDS_RO) != 0) RaiseCurrent();
+  }
+  const auto fail = [&](const std::string& sentence) {
+    PyBuffer_Release(buffer);
+    Raise(std::string(name) + sentence);
+  };
+  if (buffer->ndim > kMaxAxes) {
+    fail(" has " + std::to_string(buffer->ndim) + " axes: no argument has more than 4");
+  }
+  view.data = buffer->buf;
+  view.ndim = buffer->ndim;
+  view.writable = !buffer->readonly;
+  view.element = bf16 ? Element::kBF16 : ElementOf(buffer->format, buffer->itemsize);
+  for (int i = 0; i < buffer->ndim; i++) {
+    view.shape[i] = buffer->shape[i];
+    // Elements of a structured array's field may lie between others.
+    if (buffer->strides[i] % buffer->itemsize != 0 && buffer->shape[i] > 1) {
+      fail(" has a stride of " + std::to_string(buffer->strides[i]) + " bytes: strides must be " +
+           "multiples of the " + std::to_string(buffer->itemsize) + " bytes of an element");
+    }
+    view.strides[i] = buffer->strides[i] / buffer->itemsize;
+  }
+  return view;
+}
+
+nb::object NewNumpy(Element element, const std::int64_t* shape, int ndim) {
+  PyObject* type =
+      element == Element::kBF16 ? Bfloat16() : TheNumpy().dtypes[static_cast<int>(element)];
+  nb::object sizes = nb::steal(PyTuple_New(ndim));
+  for (int i = 0; i < ndim; i++) {
+    if (PyTuple_SetItem(sizes.ptr(), i, PyLong_FromLongLong(shape[i])) != 0) RaiseCurrent();
+  }
+  PyObject* arguments[] = {nullptr, sizes.ptr(), type};
+  PyObject* made = PyObject_Vectorcall(TheNumpy().empty, arguments + 1,
+                                       2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+  if (made == nullptr) RaiseCurrent();
+  return nb::steal(made);
+}
+
+}  // namespace heed::python

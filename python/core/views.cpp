@@ -1,0 +1,74 @@
+// views.cpp: what arrays of all libraries have in common. Not here: how one library is read.
+#include "views.h"
+
+namespace heed::python {
+
+bool View::contiguous() const {
+  std::int64_t inside = 1;
+  for (int i = ndim; i-- > 0;) {
+    if (shape[i] != 1 && strides[i] != inside) return count() == 0;
+    inside *= shape[i];
+  }
+  return true;
+}
+
+std::string ShapeText(const View& view) {
+  std::string text = "(";
+  for (int i = 0; i < view.ndim; i++) {
+    if (i > 0) text += ", ";
+    text += std::to_string(view.shape[i]);
+  }
+  return text + (view.ndim == 1 ? ",)" : ")");
+}
+
+std::string ElementText(const View& view, nb::handle array) {
+  constexpr const char* kNames[] = {"f32", "bf16", "f16", "f64", "bool", "int32"};
+  if (view.element != Element::kOther) return kNames[static_cast<int>(view.element)];
+  return Text(nb::object(array.attr("dtype")));
+}
+
+Arrays::Arrays(nb::handle first, const char* name) {
+  if (IsNumpy(first)) {
+    library_ = Library::kNumpy;
+  } else if (IsTorch(first)) {
+    library_ = Library::kTorch;
+  } else {
+    RaiseType(std::string(name) + " is a " + TypeName(first) +
+              ": it must be a NumPy array, a PyTorch tensor or a JAX array");
+  }
+}
+
+Arrays::~Arrays() {
+  for (int i = 0; i < held_; i++) PyBuffer_Release(&buffers_[i]);
+}
+
+View Arrays::ReadNumpy(nb::handle array, const char* name) {
+  if (!IsNumpy(array)) {
+    RaiseType(std::string(name) + " is a " + TypeName(array) +
+              ": it must be a NumPy array, as the first argument is");
+  }
+  if (held_ == kMostHeld) Raise("more arrays than a call can have");
+  const View view = NumpyView(array, name, &buffers_[held_]);
+  held_++;
+  return view;
+}
+
+View Arrays::Read(nb::handle array, const char* name) {
+  return library_ == Library::kNumpy ? ReadNumpy(array, name) : TorchView(array, name, false);
+}
+
+View Arrays::ReadShape(nb::handle array, const char* name) {
+  return library_ == Library::kNumpy ? ReadNumpy(array, name) : TorchView(array, name, true);
+}
+
+View Arrays::New(Element element, std::initializer_list<std::int64_t> shape, nb::object* out) {
+  const int ndim = static_cast<int>(shape.size());
+  if (library_ == Library::kNumpy) {
+    *out = NewNumpy(element, shape.begin(), ndim);
+    return ReadNumpy(*out, "a result");
+  }
+  *out = NewTorch(element, shape.begin(), ndim);
+  return TorchView(*out, "a result", false);
+}
+
+}  // namespace heed::python
