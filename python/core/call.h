@@ -11,8 +11,8 @@
 namespace heed::python {
 
 struct Call {
-  Call(nb::handle first, const char* name, bool shapes_alone = false)
-      : arrays(first, name), shapes_alone(shapes_alone) {}
+  Call(nb::handle first, const char* name, bool for_a_plan = false)
+      : arrays(first, name), shapes_alone(for_a_plan) {}
 
   Arrays arrays;
   bool shapes_alone;  ///< for a Plan: tensors need no data

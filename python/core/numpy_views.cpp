@@ -39,10 +39,35 @@ PyObject* Bfloat16() {
   return type;
 }
 
-bool IsBfloat16(nb::handle array) {
-  // By name: an array of bfloat16 exists only where ml_dtypes was imported, and is never imported
-  // here for the question.
-  return Text(nb::object(array.attr("dtype"))) == "bfloat16";
+nb::object DtypeOf(nb::handle array) {
+  static PyObject* name = PyUnicode_InternFromString("dtype");
+  PyObject* dtype = PyObject_GetAttr(array.ptr(), name);
+  if (dtype == nullptr) RaiseCurrent();
+  return nb::steal(dtype);
+}
+
+// An array of bfloat16 exists only where ml_dtypes was imported: by name first, then by the object.
+bool IsBfloat16(nb::handle dtype) {
+  PyObject*& known = TheNumpy().dtypes[static_cast<int>(Element::kBF16)];
+  if (dtype.ptr() == known) return true;
+  if (Text(dtype) != "bfloat16") return false;
+  if (known == nullptr) Bfloat16();
+  return true;
+}
+
+// Asked of every array once bfloat16 was seen: cheaper than the buffer that such an array refuses.
+bool IsKnownBfloat16(nb::handle array) {
+  PyObject* known = TheNumpy().dtypes[static_cast<int>(Element::kBF16)];
+  return known != nullptr && DtypeOf(array).ptr() == known;
+}
+
+nb::object AsUint16(nb::handle array) {
+  static PyObject* view = PyUnicode_InternFromString("view");
+  PyObject* arguments[] = {array.ptr(), TheNumpy().as_uint16};
+  PyObject* bits =
+      PyObject_VectorcallMethod(view, arguments, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
+  if (bits == nullptr) RaiseCurrent();
+  return nb::steal(bits);
 }
 
 Element ElementOf(const char* format, std::int64_t size) {
@@ -75,15 +100,18 @@ bool IsNumpy(nb::handle object) {
 
 View NumpyView(nb::handle array, const char* name, Py_buffer* buffer) {
   View view;
-  bool bf16 = false;
-  if (PyObject_GetBuffer(array.ptr(), buffer, PyBUF_RECORDS_RO) != 0) {
+  bool bf16 = IsKnownBfloat16(array);
+  if (!bf16 && PyObject_GetBuffer(array.ptr(), buffer, PyBUF_RECORDS_RO) != 0) {
     PyErr_Clear();
-    bf16 = IsBfloat16(array);
+    const nb::object dtype = DtypeOf(array);
+    bf16 = IsBfloat16(dtype);
     if (!bf16) {
-      Raise(std::string(name) + " has the dtype " + Text(nb::object(array.attr("dtype"))) +
+      Raise(std::string(name) + " has the dtype " + Text(dtype) +
             ": it must be float32, bfloat16, float16 or float64");
     }
-    const nb::object bits = array.attr("view")(nb::handle(TheNumpy().as_uint16));
+  }
+  if (bf16) {
+    const nb::object bits = AsUint16(array);
     if (PyObject_GetBuffer(bits.ptr(), buffer, PyBUF_RECORDS_RO) != 0) RaiseCurrent();
   }
   const auto fail = [&](const std::string& sentence) {

@@ -217,7 +217,36 @@ View TorchView(nb::handle tensor, const char* name, bool shape_alone) {
   return view;
 }
 
+namespace {
+
+// By DLPack's allocator: PyTorch's own memory, without the parsing of torch.empty's arguments.
+nb::object Allocate(Element element, const std::int64_t* shape, int ndim) {
+  dlpack::Tensor like{};
+  like.device_type = dlpack::kCpu;
+  like.ndim = ndim;
+  like.code = element == Element::kBF16 ? dlpack::kBfloat : dlpack::kFloat;
+  like.bits = element == Element::kF64 ? 64 : element == Element::kF32 ? 32 : 16;
+  like.lanes = 1;
+  like.shape = const_cast<std::int64_t*>(shape);
+  void* managed = nullptr;
+  if (the_torch.exchange->allocate(&like, &managed, nullptr,
+                                   [](void*, const char*, const char*) {}) != 0) {
+    return {};
+  }
+  void* object = nullptr;
+  if (the_torch.exchange->managed_to(managed, &object) != 0) {
+    PyErr_Clear();
+    return {};
+  }
+  return nb::steal(static_cast<PyObject*>(object));
+}
+
+}  // namespace
+
 nb::object NewTorch(Element element, const std::int64_t* shape, int ndim) {
+  if (the_torch.exchange != nullptr) {
+    if (nb::object made = Allocate(element, shape, ndim); made.is_valid()) return made;
+  }
   nb::object sizes = nb::steal(PyTuple_New(ndim));
   for (int i = 0; i < ndim; i++) {
     if (PyTuple_SetItem(sizes.ptr(), i, PyLong_FromLongLong(shape[i])) != 0) RaiseCurrent();
@@ -251,6 +280,7 @@ bool TorchMayComputeAtOnce(const nb::handle* tensors, int count) {
     if (grad && IsTrueAttribute(tensors[i], the_torch.requires_grad)) return false;
     // A view whose elements are to be read with the other sign.
     if (CallMethod(tensors[i], the_torch.is_neg).ptr() == Py_True) return false;
+    if (i > 0) continue;  // where the first lies, the others must
     dlpack::Tensor t;
     if (the_torch.exchange != nullptr) {
       if (the_torch.exchange->borrow(tensors[i].ptr(), &t) != 0) {

@@ -126,15 +126,14 @@ def attention(
     (FlashAttention-2), with the online softmax of Milakov and Gimelshein 2018. The contract, which the
     tests hold every backend to: docs/semantics.md.
     """
+    side = None
+    through = False
     if type(q) is not _ndarray:
         side = _torch or _find_torch()
-        if side is not None and side.takes(q):
-            return side.attention(
-                q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap,
-                alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
-                cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, return_lse,
-                return_probs, backend, threads)
-        if _is_jax(q):
+        if side is not None and isinstance(q, side.Tensor):
+            # Not into the extension: what torch.compile looks at, and seeds of PyTorch's.
+            through = side.is_compiling() or (dropout_p and type(seed) is not int)
+        elif _is_jax(q):
             from . import _jax
             return _jax.call(attention, (q, k, v), dict(
                 scale=scale, causal=causal, align=align, query_offset=query_offset, window=window,
@@ -144,13 +143,22 @@ def attention(
                 max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k, dropout_p=dropout_p, seed=seed,
                 offset=offset, return_lse=return_lse, return_probs=return_probs, backend=backend,
                 threads=threads))
-    if seed is None and dropout_p:
+        else:
+            side = None
+    if side is None and dropout_p and seed is None:
         seed = _draw_seed()
-    return _core.attention(
-        q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap, alibi_slopes,
-        bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k,
-        max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads, return_lse,
-        return_probs, False, False)
+    if not through:
+        done = _core.attention(
+            q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap, alibi_slopes,
+            bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k,
+            max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads, return_lse,
+            return_probs, False, side is not None)
+        if done is not NotImplemented:
+            return done
+    return side.attention(
+        q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap, alibi_slopes, bias,
+        mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
+        max_seqlen_k, dropout_p, seed, offset, return_lse, return_probs, backend, threads)
 
 
 def attention_backward(
@@ -304,7 +312,7 @@ def decode(
     The semantics are those of flash-attn's ``flash_attn_with_kvcache``: docs/semantics.md.
     """
     side = _torch or _find_torch()
-    if side is not None and side.takes(q):
+    if side is not None and isinstance(q, side.Tensor):
         return side.decode(
             q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_interleaved,
             cache_seqlens, cache_batch_idx, cache_leftpad, block_table, scale, causal, align,

@@ -10,12 +10,7 @@ _core.use_torch(torch)
 
 from . import _torch_ops, _torch_transforms  # noqa: E402, F401  (they register)
 
-_is_compiling = torch.compiler.is_compiling
-
-
-def takes(array):
-    """Whether an array is PyTorch's, subclasses included."""
-    return isinstance(array, Tensor)
+is_compiling = torch.compiler.is_compiling
 
 
 def draw_rng():
@@ -75,15 +70,7 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
               bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k,
               max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, return_lse, return_probs, backend,
               threads):
-    """heed.attention, its arguments in its order."""
-    if not _is_compiling() and (not dropout_p or type(seed) is int):
-        done = _core.attention(
-            q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap, alibi_slopes,
-            bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k,
-            max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads, return_lse,
-            return_probs, False, True)
-        if done is not NotImplemented:
-            return done
+    """heed.attention where the extension alone will not do; its arguments in its order."""
     _check_tensors({"q": q, "k": k, "v": v, "bias": bias, "mask": mask, "block_map": block_map,
                     "alibi_slopes": alibi_slopes, "sinks": sinks, "key_lengths": key_lengths,
                     "cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k})
@@ -95,7 +82,7 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
         # on need not read it.
         rng = (draw_rng() if seed is None else seed if isinstance(seed, Tensor)
                else rng_of(int(seed), int(offset)))
-    if not _is_compiling():
+    if not is_compiling():
         _core.check(q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap,
                     alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
                     cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, 0, 0, backend, threads,
@@ -104,11 +91,9 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
     left, right = (-1, -1) if window is None else window
     rows, cols = (0, 0) if block_size is None else block_size
     forward = torch.ops.heed.attention_forward
-    if not _is_compiling():
+    if not is_compiling():
         _no_tangent(q, k, v, bias, sinks)
-        if _core.stand_ins():
-            # torch.func.grad asks for a Function; the operator's own formula will not do for it.
-            forward = _torch_ops.Transformed.apply
+        forward = _torch_ops.Attention.apply
     out, lse, probs = forward(
         q, k, v, bias, mask, block_map, alibi_slopes, sinks, key_lengths,
         query_offset if per_entry else None, cu_seqlens_q, cu_seqlens_k, rng, scale, causal, align,
@@ -134,7 +119,7 @@ def decode(q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_int
            chunk, softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, backend, threads,
            return_lse):
     """heed.decode, its arguments in its order."""
-    if not _is_compiling():
+    if not is_compiling():
         done = _core.decode(
             q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_interleaved, cache_seqlens,
             cache_batch_idx, cache_leftpad, block_table, scale, causal, align, query_offset, window,

@@ -51,12 +51,14 @@ def _options(tensors, numbers):
             max_q, max_k, dropout_p, seed, offset, backend, threads)
 
 
-@torch.library.impl("heed::attention_forward", "cpu")
 def _forward(q, k, v, *rest):
     *options, return_probs = rest
     results = _core.attention(q, k, v, *_options(options[:TENSOR_OPTIONS], options[TENSOR_OPTIONS:]),
                               True, return_probs, False, False)
     return results if return_probs else (*results, q.new_empty((0,)))
+
+
+torch.library.impl("heed::attention_forward", "cpu", _forward)
 
 
 @torch.library.register_fake("heed::attention_forward")
@@ -82,7 +84,6 @@ def _dense_rows(t):
     return t if t.stride(-1) == 1 else t.contiguous()
 
 
-@torch.library.impl("heed::attention_backward", "cpu")
 def _backward(dout, dlse, q, k, v, out, lse, *rest):
     *options, want_dbias, want_dsinks = rest
     dq, dk, dv, dbias, dsinks = _core.attention_backward(
@@ -90,6 +91,9 @@ def _backward(dout, dlse, q, k, v, out, lse, *rest):
         *_options(options[:TENSOR_OPTIONS], options[TENSOR_OPTIONS:]), want_dbias, want_dsinks, False)
     dbias = dbias.view(options[0].shape) if want_dbias else q.new_empty((0,))
     return dq, dk, dv, dbias, dsinks if want_dsinks else q.new_empty((0,), dtype=torch.float32)
+
+
+torch.library.impl("heed::attention_backward", "cpu", _backward)
 
 
 @torch.library.register_fake("heed::attention_backward")
@@ -111,8 +115,13 @@ def _keep(ctx, inputs, output):
     ctx.inputs = len(inputs)
 
 
-def _gradient(ctx, dout, dlse, dprobs, operator=torch.ops.heed.attention_backward):
-    q, k, v, out, lse, *tensors = ctx.saved_tensors
+def _gradient(ctx, dout, dlse, dprobs):
+    """As autograd calls it, with the gradients of the three results."""
+    return _gradients(ctx, ctx.saved_tensors, dout, dlse, torch.ops.heed.attention_backward)
+
+
+def _gradients(ctx, saved, dout, dlse, operator):
+    q, k, v, out, lse, *tensors = saved
     if dout is None and dlse is None:
         return (None,) * ctx.inputs
     if dout is None:
@@ -135,7 +144,17 @@ def _no_second(ctx, *grads):
                 "a composition of PyTorch's own operators there")
 
 
-class _TransformedBackward(torch.autograd.Function):
+def _plain(*tensors):
+    """Whether the kernels can be called past the dispatcher: tensors that hold their own data, and
+    nobody who watches."""
+    return not _core.stand_ins() and all(
+        t is None or (type(t) in _PLAIN_TYPES and t.is_cpu and not t.is_neg()) for t in tensors)
+
+
+_PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+
+
+class _AttentionBackward(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -149,20 +168,30 @@ class _TransformedBackward(torch.autograd.Function):
     backward = staticmethod(_no_second)
 
 
-class Transformed(torch.autograd.Function):
-    """The same forward and gradient for torch.func's transforms, which cannot take an operator's own."""
+class Attention(torch.autograd.Function):
+    """The operator's forward and gradient for eager calls: an operator's registered formula costs ten
+    times as much for each call, and torch.func's transforms do not take it."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(*inputs):
+        if _plain(*inputs[:3 + TENSOR_OPTIONS]):
+            return _forward(*inputs)
         return torch.ops.heed.attention_forward(*inputs)
 
     setup_context = staticmethod(_keep)
 
     @staticmethod
     def backward(ctx, dout, dlse, dprobs):
-        return _gradient(ctx, dout, dlse, dprobs, _TransformedBackward.apply)
+        saved = ctx.saved_tensors  # once: a checkpoint computes them when they are asked for
+        if torch.is_grad_enabled():  # create_graph=True, or a transform
+            operator = _AttentionBackward.apply
+        elif _plain(dout, dlse, *saved):
+            operator = _backward
+        else:
+            operator = torch.ops.heed.attention_backward
+        return _gradients(ctx, saved, dout, dlse, operator)
 
 
 torch.library.register_autograd("heed::attention_forward", _gradient, setup_context=_keep)
@@ -187,5 +216,5 @@ def _decode_fake(q, k_cache, v_cache, *rest):
 
 
 for _name in ("heed::decode", "heed::decode_append"):
-    torch.library.impl(_name, "cpu")(_decode)
-    torch.library.register_fake(_name)(_decode_fake)
+    torch.library.impl(_name, "cpu", _decode)
+    torch.library.register_fake(_name, _decode_fake)
