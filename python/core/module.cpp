@@ -11,7 +11,7 @@ NB_MODULE(_core, m) {
   python::AddDecode(m);
   python::AddMerge(m);
   python::AddExplain(m);
-  m.def("use_torch", &python::UseTorch, nanobind::arg("torch"),
+  m.def("use_torch", &python::UseTorch, nanobind::arg("torch"), nanobind::arg("exchange") = true,
         "Hands over the module torch; before it no tensor is known.");
   m.def("stand_ins", &python::TorchStandsForOthers,
         "Whether torch tensors may stand for others now: a dispatch mode or a function transform.");

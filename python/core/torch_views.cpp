@@ -170,9 +170,9 @@ bool IsTrueAttribute(nb::handle object, PyObject* name) {
 
 }  // namespace
 
-void UseTorch(nb::module_ torch) {
+void UseTorch(nb::module_ torch, bool exchange) {
   Torch t;
-  t.exchange = FindExchange(torch.attr("Tensor"));
+  if (exchange) t.exchange = FindExchange(torch.attr("Tensor"));
   t.empty = Find(torch, {"empty"});
   constexpr const char* kNames[] = {"float32", "bfloat16", "float16", "float64", "bool", "int32"};
   for (int i = 0; i < 6; i++) t.dtypes[i] = Find(torch, {kNames[i]});

@@ -82,7 +82,8 @@ View NumpyView(nb::handle array, const char* name, Py_buffer* buffer);
 nb::object NewNumpy(Element element, const std::int64_t* shape, int ndim);
 
 // ---- PyTorch (torch_views.cpp): known once it was handed over by UseTorch
-void UseTorch(nb::module_ torch);
+/// exchange: by DLPack's exchange interface where it is there; false is for tests.
+void UseTorch(nb::module_ torch, bool exchange);
 bool IsTorch(nb::handle object);
 View TorchView(nb::handle tensor, const char* name, bool shape_alone);
 nb::object NewTorch(Element element, const std::int64_t* shape, int ndim);

@@ -93,7 +93,7 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
     forward = torch.ops.heed.attention_forward
     if not is_compiling():
         _no_tangent(q, k, v, bias, sinks)
-        forward = _torch_ops.Attention.apply
+        forward = (_torch_ops.Transformed if _core.stand_ins() else _torch_ops.Eager).apply
     out, lse, probs = forward(
         q, k, v, bias, mask, block_map, alibi_slopes, sinks, key_lengths,
         query_offset if per_entry else None, cu_seqlens_q, cu_seqlens_k, rng, scale, causal, align,

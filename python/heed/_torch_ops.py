@@ -168,9 +168,9 @@ class _AttentionBackward(torch.autograd.Function):
     backward = staticmethod(_no_second)
 
 
-class Attention(torch.autograd.Function):
-    """The operator's forward and gradient for eager calls: an operator's registered formula costs ten
-    times as much for each call, and torch.func's transforms do not take it."""
+class Transformed(torch.autograd.Function):
+    """The operator's forward and gradient for torch.func's transforms, which do not take a formula that
+    is registered with an operator."""
 
     generate_vmap_rule = True
 
@@ -192,6 +192,19 @@ class Attention(torch.autograd.Function):
         else:
             operator = torch.ops.heed.attention_backward
         return _gradients(ctx, saved, dout, dlse, operator)
+
+
+class Eager(torch.autograd.Function):
+    """The same where nothing transforms: a registered formula costs 0.25 ms for each call, binding the
+    arguments of a forward without ctx a fifth of that."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        results = Transformed.forward(*inputs)
+        _keep(ctx, inputs, results)
+        return results
+
+    backward = Transformed.backward
 
 
 torch.library.register_autograd("heed::attention_forward", _gradient, setup_context=_keep)

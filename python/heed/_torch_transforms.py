@@ -6,9 +6,6 @@ from torch.utils.flop_counter import register_flop_formula
 from ._core import Error
 from ._torch_ops import TENSOR_OPTIONS
 
-# Where the batch axis of a broadcasting option stands, counted from the right.
-_SPREAD = (0, 1, 2)  # bias, mask, block_map among the tensor options
-
 
 def _in_front(t, dim, size):
     """The mapped axis first; a tensor without one is repeated, which copies nothing."""
@@ -39,8 +36,6 @@ def _fold_options(tensors, dims, size, batch):
         if alibi.dim() == 2:
             alibi = alibi[:, None].expand(size, batch, alibi.shape[-1])
         alibi = alibi.flatten(0, 1)
-    if dims[4] is not None:
-        raise Error("sinks are mapped by vmap: a call has one sink for each head; map over a loop instead")
     return [*out, alibi, sinks, _fold(key_lengths, dims[5], size), _fold(offsets, dims[6], size), None, None,
             tensors[9]]
 
@@ -55,8 +50,8 @@ def _check_randomness(info, rng, dim):
                     'entries differ; use randomness="different"')
 
 
-def _ragged_one_by_one(info, dims, arguments, operator):
-    """Ragged batches have no axis to fold into: one call for each index."""
+def _one_by_one(info, dims, arguments, operator):
+    """Ragged batches have no axis to fold into, and a call has one set of sinks: a call for each index."""
     results = [operator(*(a.select(d, i) if d is not None else a for a, d in zip(arguments, dims)))
                for i in range(info.batch_size)]
     return tuple(map(torch.stack, zip(*results))), (0,) * len(results[0])
@@ -66,8 +61,8 @@ def _vmap_forward(info, dims, *arguments):
     operator = torch.ops.heed.attention_forward
     tensors, at = arguments[3:3 + TENSOR_OPTIONS], dims[3:3 + TENSOR_OPTIONS]
     _check_randomness(info, tensors[9], at[9])
-    if tensors[7] is not None:
-        return _ragged_one_by_one(info, dims, arguments, operator)
+    if tensors[7] is not None or at[4] is not None:
+        return _one_by_one(info, dims, arguments, operator)
     n = info.batch_size
     q, k, v = (_fold(t, d, n) for t, d in zip(arguments[:3], dims[:3]))
     results = operator(q, k, v, *_fold_options(tensors, at, n, q.shape[0] // n), *arguments[3 + TENSOR_OPTIONS:])
@@ -80,9 +75,9 @@ def _vmap_backward(info, dims, *arguments):
     operator = torch.ops.heed.attention_backward
     tensors, at = arguments[7:7 + TENSOR_OPTIONS], dims[7:7 + TENSOR_OPTIONS]
     want_dbias, want_dsinks = arguments[-2:]
-    if tensors[7] is not None or want_dsinks or want_dbias:
+    if tensors[7] is not None or at[4] is not None or want_dsinks or want_dbias:
         # Gradients that are summed over the batch, but not over what is mapped.
-        return _ragged_one_by_one(info, dims, arguments, operator)
+        return _one_by_one(info, dims, arguments, operator)
     n = info.batch_size
     rows = [_fold(t, d, n) for t, d in zip(arguments[:7], dims[:7])]
     results = operator(*rows, *_fold_options(tensors, at, n, rows[2].shape[0] // n),
