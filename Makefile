@@ -2,7 +2,8 @@
 #   make demo        the main job on real input          make bench         the speed tables and plots
 #   make test        all tests, in about 20 minutes      make format        clang-format everything
 #   make test-long   all tests under all sanitizers      make lint          clang-tidy
-#   make install     into PREFIX                         make clean         removes build/
+#   make install     into PREFIX                         make wheel         the Python package
+#   make clean       removes build/
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
@@ -10,7 +11,7 @@ SOURCES = $(shell git ls-files -co --exclude-standard '*.h' '*.inc' '*.cpp' '*.c
 
 .PHONY: help
 help:
-	@sed -n '2,5s/^#//p' Makefile
+	@sed -n '2,6s/^#//p' Makefile
 
 .PHONY: demo
 demo: release
@@ -27,13 +28,20 @@ release:
 
 .PHONY: test
 test:
-	@bash scripts/deps.sh build test
+	@bash scripts/deps.sh build test python
 	@python3 scripts/test.py $(STAGES)
 
 .PHONY: test-long
 test-long:
-	@bash scripts/deps.sh build test
+	@bash scripts/deps.sh build test python
 	@python3 scripts/test.py --long $(STAGES)
+
+# For the Python of PYTHON; into build/wheel/dist.
+PYTHON ?= python3
+.PHONY: wheel
+wheel:
+	@bash scripts/deps.sh build python
+	@$(PYTHON) scripts/wheel.py
 
 .PHONY: bench
 bench:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the named groups need and that are missing; asks nothing and is
-# quick when all is there. Usage: deps.sh GROUP...   (groups: build test lint bench)
+# quick when all is there. Usage: deps.sh GROUP...   (groups: build test python lint bench)
 set -euo pipefail
 
 declare -A packages=(
@@ -9,6 +9,8 @@ declare -A packages=(
   # Also the tests, the second compiler with its fuzzer, the cross compiler and the emulators.
   [test]="python3 ccache binutils googletest libgtest-dev libgmock-dev librapidcheck-dev
           clang libclang-rt-14-dev g++-aarch64-linux-gnu qemu-user"
+  # The wheel and its tests; the rest comes from PyPI into environments under build/.
+  [python]="python3-dev python3-venv ccache"
   [lint]="clang clang-format clang-tidy"
   [bench]="python3 libbenchmark-dev python3-matplotlib"
 )

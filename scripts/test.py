@@ -11,6 +11,8 @@ import time
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 
+import test_python
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -123,13 +125,18 @@ def main():
     parser.add_argument("stage", nargs="*", help="only these stages")
     args = parser.parse_args()
     chosen = [s for s in stages(args.long) if not args.stage or s.name in args.stage]
-    unknown = set(args.stage) - {s.name for s in chosen}
+    python = not args.stage or "python" in args.stage
+    unknown = set(args.stage) - {s.name for s in chosen} - {"python"}
     if unknown or not shutil.which("cmake"):
         parser.error(f"no such stage: {', '.join(unknown)}" if unknown else "cmake is not installed")
 
     passed, failed = 0, []
     for stage in chosen:
         p, f = run(stage, args.jobs)
+        passed += p
+        failed += f
+    if python:
+        p, f = test_python.run(args.long)
         passed += p
         failed += f
     print()

@@ -98,13 +98,17 @@ void Add(nb::module_& m, std::index_sequence<I...>) {
   m.def(
       "attention_backward",
       [](nb::handle dout, nb::handle q, nb::handle k, nb::handle v, nb::handle out, nb::handle lse,
-         nb::handle dlse, Each<I>... options, bool want_dbias, bool want_dsinks, bool f32_grads) {
+         nb::handle dlse, Each<I>... options, nb::handle want_dbias, nb::handle want_dsinks,
+         nb::handle f32_grads) {
         const nb::handle o[] = {options...};
-        return Backward(q, k, v, {dout, out, lse, dlse}, o, {want_dbias, want_dsinks, f32_grads});
+        return Backward(q, k, v, {dout, out, lse, dlse}, o,
+                        {Flag(want_dbias, "return_dbias"), Flag(want_dsinks, "return_dsinks"),
+                         Flag(f32_grads, "f32_grads")});
       },
-      nb::arg("dout"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("o"), nb::arg("lse"),
-      nb::arg("dlse").none(), nb::arg(kOptionNames[I]).none()..., nb::arg("want_dbias"),
-      nb::arg("want_dsinks"), nb::arg("f32_grads"),
+      nb::arg("dout").none(), nb::arg("q").none(), nb::arg("k").none(), nb::arg("v").none(),
+      nb::arg("o").none(), nb::arg("lse").none(), nb::arg("dlse").none(),
+      nb::arg(kOptionNames[I]).none()..., nb::arg("want_dbias"), nb::arg("want_dsinks"),
+      nb::arg("f32_grads"),
       "(dq, dk, dv, dbias, dsinks), the last two None where they are not wanted. dbias has four "
       "axes.");
 }

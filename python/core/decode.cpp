@@ -212,12 +212,13 @@ void Add(nb::module_& m, std::index_sequence<C...>, std::index_sequence<I...>) {
   m.def(
       "decode",
       [](nb::handle q, nb::handle k_cache, nb::handle v_cache, Each<C>... cache, Each<I>... options,
-         bool return_lse, bool guarded) {
+         nb::handle return_lse, bool guarded) {
         const nb::handle c[] = {cache...}, o[] = {options...};
-        return Decode(q, k_cache, v_cache, c, o, return_lse, guarded);
+        return Decode(q, k_cache, v_cache, c, o, Flag(return_lse, "return_lse"), guarded);
       },
-      nb::arg("q"), nb::arg("k_cache"), nb::arg("v_cache"), nb::arg(kCacheNames[C]).none()...,
-      nb::arg(kOptionNames[I]).none()..., nb::arg("return_lse"), nb::arg("guarded"),
+      nb::arg("q").none(), nb::arg("k_cache").none(), nb::arg("v_cache").none(),
+      nb::arg(kCacheNames[C]).none()..., nb::arg(kOptionNames[I]).none()..., nb::arg("return_lse"),
+      nb::arg("guarded"),
       "heed.decode on arrays of one library. Of the options of attention those of ragged batches,\n"
       "key_lengths and dropout are not looked at.");
 }

@@ -12,8 +12,10 @@ PyObject* argument_type_error_type = nullptr;
   throw nb::python_error();
 }
 
-PyObject* NewType(const char* name, const char* doc, nb::tuple bases) {
-  PyObject* type = PyErr_NewExceptionWithDoc(name, doc, bases.ptr(), nullptr);
+// Named after the module, so that its stub has them; the package calls them its own.
+PyObject* NewType(nb::module_& m, const char* name, const char* doc, nb::tuple bases) {
+  PyObject* type = PyErr_NewExceptionWithDoc(
+      (Text(nb::object(m.attr("__name__"))) + "." + name).c_str(), doc, bases.ptr(), nullptr);
   if (type == nullptr) RaiseCurrent();
   return type;
 }
@@ -23,12 +25,12 @@ PyObject* NewType(const char* name, const char* doc, nb::tuple bases) {
 void AddErrors(nb::module_& m) {
   // Two families: callers of flash-attn and PyTorch look for RuntimeError, NumPy's for ValueError.
   error_type =
-      NewType("heed.Error",
+      NewType(m, "Error",
               "A request that is wrong, or that no backend serves: the message is a "
               "sentence with the field, what was given and what would be accepted.",
               nb::make_tuple(nb::handle(PyExc_ValueError), nb::handle(PyExc_RuntimeError)));
   argument_type_error_type =
-      NewType("heed.ArgumentTypeError", "An argument of the wrong Python type.",
+      NewType(m, "ArgumentTypeError", "An argument of the wrong Python type.",
               nb::make_tuple(nb::handle(error_type), nb::handle(PyExc_TypeError)));
   m.attr("Error") = nb::handle(error_type);
   m.attr("ArgumentTypeError") = nb::handle(argument_type_error_type);

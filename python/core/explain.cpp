@@ -52,16 +52,19 @@ template <std::size_t... I>
 void AddFunction(nb::module_& m, std::index_sequence<I...>) {
   m.def(
       "explain",
-      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, bool backward,
-         bool return_lse, bool return_probs, bool want_dbias, bool want_dsinks) {
+      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, nb::handle backward,
+         nb::handle return_lse, nb::handle return_probs, nb::handle want_dbias,
+         nb::handle want_dsinks) {
         const nb::handle o[] = {options...};
         const Plan plan =
-            PlanOf(q, k, v, o, backward, return_lse, return_probs, want_dbias, want_dsinks);
+            PlanOf(q, k, v, o, Flag(backward, "backward"), Flag(return_lse, "return_lse"),
+                   Flag(return_probs, "return_probs"), Flag(want_dbias, "return_dbias"),
+                   Flag(want_dsinks, "return_dsinks"));
         return PlanView{plan.Info(), plan.Describe()};
       },
-      nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg(kOptionNames[I]).none()...,
-      nb::arg("backward"), nb::arg("return_lse"), nb::arg("return_probs"), nb::arg("want_dbias"),
-      nb::arg("want_dsinks"),
+      nb::arg("q").none(), nb::arg("k").none(), nb::arg("v").none(),
+      nb::arg(kOptionNames[I]).none()..., nb::arg("backward"), nb::arg("return_lse"),
+      nb::arg("return_probs"), nb::arg("want_dbias"), nb::arg("want_dsinks"),
       "The Plan of a call. Nothing is computed; tensors need hold no data.");
   m.def(
       "check",
@@ -70,8 +73,9 @@ void AddFunction(nb::module_& m, std::index_sequence<I...>) {
         const nb::handle o[] = {options...};
         PlanOf(q, k, v, o, false, true, return_probs, false, false);
       },
-      nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg(kOptionNames[I]).none()...,
-      nb::arg("return_probs"), "Fails as attention would, before anything is computed.");
+      nb::arg("q").none(), nb::arg("k").none(), nb::arg("v").none(),
+      nb::arg(kOptionNames[I]).none()..., nb::arg("return_probs"),
+      "Fails as attention would, before anything is computed.");
 }
 
 }  // namespace

@@ -65,13 +65,16 @@ template <std::size_t... I>
 void Add(nb::module_& m, std::index_sequence<I...>) {
   m.def(
       "attention",
-      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, bool return_lse,
-         bool return_probs, bool f32_out, bool guarded) {
+      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, nb::handle return_lse,
+         nb::handle return_probs, bool f32_out, bool guarded) {
         const nb::handle o[] = {options...};
-        return Forward(q, k, v, o, {return_lse, return_probs, f32_out, guarded});
+        return Forward(
+            q, k, v, o,
+            {Flag(return_lse, "return_lse"), Flag(return_probs, "return_probs"), f32_out, guarded});
       },
-      nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg(kOptionNames[I]).none()...,
-      nb::arg("return_lse"), nb::arg("return_probs"), nb::arg("f32_out"), nb::arg("guarded"),
+      nb::arg("q").none(), nb::arg("k").none(), nb::arg("v").none(),
+      nb::arg(kOptionNames[I]).none()..., nb::arg("return_lse"), nb::arg("return_probs"),
+      nb::arg("f32_out"), nb::arg("guarded"),
       "heed.attention on arrays of one library. f32_out: the output and probabilities in float32.\n"
       "guarded: with torch tensors, NotImplemented unless neither gradient, dispatch mode, "
       "function\n"

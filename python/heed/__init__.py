@@ -18,6 +18,8 @@ from ._core import ArgumentTypeError, Error, Plan
 from ._core import version as _version
 
 __version__ = _version()
+for _type in (Error, ArgumentTypeError, Plan):
+    _type.__module__ = "heed"  # by this name they are caught, printed and pickled
 
 __all__ = [
     "ArgumentTypeError",

@@ -347,7 +347,10 @@ def merge(outs: list[Array], lses: list[Array], *, dtype: str = "f32") -> tuple[
     lse = log Σ exp(lse of a part), out = Σ exp(lse of a part − lse) · out of the part, in float64 and
     in the order given. At most one part may have carried the sinks. No gradient.
     """
-    if len(outs) and _is_jax(outs[0]):
+    for name, parts in (("outs", outs), ("lses", lses)):
+        if not isinstance(parts, (list, tuple)):
+            raise _core.ArgumentTypeError(f"{name} is a {type(parts).__name__}: it must be a list of arrays")
+    if outs and _is_jax(outs[0]):
         from . import _jax
         return _jax.call(merge, (outs, lses), dict(dtype=dtype))
     _find_torch()

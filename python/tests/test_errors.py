@@ -25,6 +25,7 @@ BAD = [
     (dict(window=(1.5, 2)), heed.ArgumentTypeError, "window is a float: it must be an integer"),
     (dict(causal="yes"), heed.ArgumentTypeError, "causal is a str: it must be True or False"),
     (dict(causal=None), heed.ArgumentTypeError, "causal is a NoneType"),
+    (dict(return_lse="no"), heed.ArgumentTypeError, "return_lse is a str: it must be True or False"),
     (dict(align="left"), heed.Error, 'align is "left"'),
     (dict(align=1), heed.ArgumentTypeError, "align is a int"),
     (dict(align="top_left", query_offset=3), heed.Error, "query_offset is 3"),

