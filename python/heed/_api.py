@@ -233,8 +233,11 @@ def attention_backward(
             max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k, dropout_p=dropout_p, seed=seed,
             offset=offset, return_dbias=return_dbias, return_dsinks=return_dsinks,
             f32_grads=f32_grads, backend=backend, threads=threads))
-    _find_torch()
-    dq, dk, dv, dbias, dsinks = _core.attention_backward(
+    side = _torch or _find_torch()
+    compute = _core.attention_backward
+    if side is not None and isinstance(q, side.Tensor) and side.is_compiling():
+        compute = side.attention_backward
+    dq, dk, dv, dbias, dsinks = compute(
         dout, q, k, v, o, lse, dlse, scale, causal, align, query_offset, window, prefix, chunk,
         softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
         cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads,

@@ -109,6 +109,27 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
     return out
 
 
+def attention_backward(dout, q, k, v, o, lse, dlse, scale, causal, align, query_offset, window, prefix, chunk,
+                       softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths,
+                       cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, seed, offset,
+                       backend, threads, want_dbias, want_dsinks, f32_grads):
+    """As the extension's, in a graph of torch.compile."""
+    if f32_grads:
+        raise Error("f32_grads is True under torch.compile: gradients come in the tensors' dtype there")
+    rng = None
+    if dropout_p:
+        rng = seed if isinstance(seed, Tensor) else rng_of(seed, offset)
+    per_entry = isinstance(query_offset, Tensor) and query_offset.dim() > 0
+    left, right = (-1, -1) if window is None else window
+    rows, cols = (0, 0) if block_size is None else block_size
+    return torch.ops.heed.attention_backward(
+        dout, dlse, q, k, v, o, lse, bias, mask, block_map, alibi_slopes, sinks, key_lengths,
+        query_offset if per_entry else None, cu_seqlens_q, cu_seqlens_k, rng, scale, causal, align,
+        None if per_entry or query_offset is None else int(query_offset), int(left), int(right), prefix,
+        chunk, softcap, rows, cols, _int(max_seqlen_q), _int(max_seqlen_k), dropout_p, backend, threads,
+        want_dbias, want_dsinks)
+
+
 def _int(value):
     # Callers hold lengths as tensors of one element, too.
     return int(value) if isinstance(value, Tensor) else value

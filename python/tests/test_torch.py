@@ -129,6 +129,17 @@ def test_compile_dropout_and_decode():
     assert not torch.equal(k1, cache()[0])
 
 
+def test_compile_backward():
+    torch._dynamo.reset()
+
+    def both(q, k, v, bias, dout):
+        out, lse = heed.attention(q, k, v, bias=bias, causal=True, return_lse=True)
+        return heed.attention_backward(dout, q, k, v, out, lse, bias=bias, causal=True, return_dbias=True)
+    arguments = (*tensors(), torch.randn(4, 5, 1), torch.randn(2, 5, 4, 6))
+    for mine, theirs in zip(torch.compile(both, fullgraph=True, backend="aot_eager")(*arguments), both(*arguments)):
+        same(mine, theirs)
+
+
 def test_export():
     class Module(torch.nn.Module):
         def forward(self, q, k, v):
