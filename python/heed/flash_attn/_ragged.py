@@ -1,0 +1,149 @@
+# _ragged.py: ragged batches as flash-attn's callers have them: rows that belong to no sequence, slots
+# used in part, left padding, pages. Not here: the functions (flash_attn_interface.py, _private.py).
+import torch
+from torch import Tensor
+
+from .. import _torch
+from .._api import decode
+from .._core import ArgumentTypeError, Error
+from ._call import attend, bounds, cap, length, shown_lse, tensor
+
+
+def _indices(name, value, shape):
+    if not isinstance(value, Tensor):
+        raise ArgumentTypeError(f"{name} is a {type(value).__name__}: it must be an int32 tensor")
+    if value.dtype != torch.int32:
+        raise Error(f"{name} has the dtype {value.dtype}: it must be torch.int32")
+    if len(shape) != value.dim() or any(n not in (None, m) for n, m in zip(shape, value.shape)):
+        words = ", ".join("any" if n is None else str(n) for n in shape)
+        raise Error(f"{name} has the shape {tuple(value.shape)}: it must be ({words})")
+    return value
+
+
+def _entries(name, cu):
+    return _indices(name, cu, (None,)).numel() - 1
+
+
+def _in_range(name, values, low, high, what):
+    """Each value between the bounds of its own entry. Reads data: not while a call is traced."""
+    if _torch.is_compiling() or values.is_meta:
+        return
+    wrong = ((values < low) | (values > high)).nonzero()
+    if len(wrong):
+        b = tuple(int(n) for n in wrong[0])
+        limit = [int(torch.as_tensor(x).expand_as(values)[b]) for x in (low, high)]
+        raise Error(f"{name}{list(b)} is {int(values[b])}: it must be from {limit[0]} to {limit[1]}, {what}")
+
+
+def rows_of(starts, lengths):
+    """(rows, cu): the rows starts[b] … starts[b] + lengths[b] − 1 of all entries, and their ends."""
+    cu = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    total = int(cu[-1])
+    rows = torch.repeat_interleave(starts - cu[:-1], lengths, output_size=total) + torch.arange(total)
+    return rows, cu.to(torch.int32)
+
+
+def used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k):
+    """(k, v, cu): keys leftpad_k[b] … used − 1 of every entry in one ragged batch, copied together."""
+    b = _entries("cu_seqlens_k", cu_seqlens_k)
+    starts, slots = cu_seqlens_k[:-1].long(), cu_seqlens_k.diff().long()
+    if block_table is None:
+        used, bound, what = slots, slots, "the rows of its slot"
+    else:
+        if k.dim() != 4 or v.dim() != 4:
+            raise Error(f"k has the shape {tuple(k.shape)} and v {tuple(v.shape)}: with block_table both "
+                        "must be (pages, rows of a page, heads, D)")
+        page = k.shape[1]
+        _indices("block_table", block_table, (b, None))
+        used, bound, what = slots, page * block_table.shape[1], "the rows of its pages in block_table"
+    if seqused_k is not None:
+        used = _indices("seqused_k", seqused_k, (b,)).long()
+    _in_range("cu_seqlens_k.diff()" if seqused_k is None else "seqused_k", used, 0, bound, what)
+    left = torch.zeros_like(used)
+    if leftpad_k is not None:
+        left = _indices("leftpad_k", leftpad_k, (b,)).long()
+        _in_range("leftpad_k", left, 0, used, "the keys in use")
+    if block_table is None:
+        rows, cu = rows_of(starts + left, used - left)
+    else:
+        at, cu = rows_of(left, used - left)
+        entry = torch.repeat_interleave(torch.arange(b), used - left)
+        pages = block_table[entry, at // page]
+        _in_range("the page named by block_table", pages, 0, k.shape[0] - 1, "the pages of k")
+        rows = pages.long() * page + at % page
+        k, v = k.flatten(0, 1), v.flatten(0, 1)
+    return k.index_select(0, rows), v.index_select(0, rows), cu
+
+
+def covered(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, alibi_slopes):
+    """heed wants every row in a sequence. flash-attn does not: rows behind the last end become two more
+    sequences, of queries without keys (their output is 0) and of keys without queries (gradient 0)."""
+    given = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q,
+                 max_seqlen_k=max_seqlen_k, alibi_slopes=alibi_slopes)
+    ends = []
+    for cu in (cu_seqlens_q, cu_seqlens_k):
+        if (_torch.is_compiling() or not isinstance(cu, Tensor) or cu.dtype != torch.int32 or cu.dim() != 1
+                or not cu.numel() or cu.is_meta):
+            return given, None  # as it is; what is wrong with it, the extension says
+        ends.append(int(cu[-1]))
+    rest_q, rest_k = q.shape[0] - ends[0], k.shape[0] - ends[1]
+    if rest_q < 0 or rest_k < 0 or (rest_q == 0 and rest_k == 0):
+        return given, None
+    given["cu_seqlens_q"] = torch.nn.functional.pad(cu_seqlens_q, (0, 2), value=q.shape[0])
+    given["cu_seqlens_k"] = torch.cat((cu_seqlens_k, cu_seqlens_k.new_tensor([ends[1], k.shape[0]])))
+    sizes = None
+    if max_seqlen_q is not None and max_seqlen_k is not None:
+        given["max_seqlen_q"] = max(max_seqlen_q, rest_q)
+        given["max_seqlen_k"] = max(max_seqlen_k, rest_k)
+        sizes = (cu_seqlens_q.numel() - 1, max_seqlen_q, max_seqlen_k)
+    if isinstance(alibi_slopes, Tensor) and alibi_slopes.dim() == 2:
+        given["alibi_slopes"] = torch.nn.functional.pad(alibi_slopes, (0, 0, 0, 2))
+    return given, sizes
+
+
+def _pages_as_they_lie(q, k, v, cu_seqlens_q, lengths, block_table, want_lse, **options):
+    """(out, lse) of queries alike in number for every entry, as in decoding: no page is copied. None
+    where the call is another one."""
+    b = lengths.numel()
+    if b == 0 or q.shape[0] % b or _torch.is_compiling():
+        return None
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
+        return None
+    sq = q.shape[0] // b
+    if not torch.equal(cu_seqlens_q, torch.arange(b + 1, dtype=torch.int32) * sq):
+        return None
+    result = decode(q.unflatten(0, (b, sq)), k, v, cache_seqlens=lengths, block_table=block_table,
+                    return_lse=want_lse, **options)
+    if not want_lse:
+        return result.flatten(0, 1)
+    return result[0].flatten(0, 1), shown_lse(result[1].transpose(0, 1).flatten(1)), q.new_empty((0,))
+
+
+def attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p,
+                  softmax_scale, causal, window_size, softcap, alibi_slopes, return_attn_probs,
+                  block_table=None, leftpad_k=None, seqused_k=None, *, rng=None, want_probs=True):
+    """flash_attn_varlen_func and what the private forward adds to it."""
+    q, k, v = tensor("q", q), tensor("k", k), tensor("v", v)
+    max_seqlen_q = length("max_seqlen_q", max_seqlen_q)
+    max_seqlen_k = length("max_seqlen_k", max_seqlen_k)
+    lengths = None
+    if block_table is not None or leftpad_k is not None:
+        if leftpad_k is None and not dropout_p:
+            b = _entries("cu_seqlens_k", cu_seqlens_k)
+            used = cu_seqlens_k.diff() if seqused_k is None else _indices("seqused_k", seqused_k, (b,))
+            done = _pages_as_they_lie(
+                q, k, v, cu_seqlens_q, used, block_table, return_attn_probs, scale=softmax_scale,
+                causal=bool(causal), window=bounds(window_size), softcap=cap(softcap),
+                alibi_slopes=alibi_slopes)
+            if done is not None:
+                return done
+        k, v, cu_seqlens_k = used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k)
+    elif seqused_k is not None:
+        lengths = _indices("seqused_k", seqused_k, (_entries("cu_seqlens_k", cu_seqlens_k),))
+    ragged, sizes = covered(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, alibi_slopes)
+    if lengths is not None and ragged["cu_seqlens_k"].numel() > lengths.numel() + 1:
+        tail = ragged["cu_seqlens_k"].diff()[-2:]
+        lengths = torch.cat((lengths, tail))
+    return attend(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap,
+                  return_attn_probs=return_attn_probs, rng=rng, want_probs=want_probs, key_lengths=lengths,
+                  sizes=sizes, **ragged)

@@ -1,0 +1,1 @@
+"""Layers in the names of flash_attn.layers: rotary embedding."""

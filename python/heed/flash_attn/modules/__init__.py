@@ -1,0 +1,1 @@
+"""Modules in the names of flash_attn.modules: multi-head attention."""
