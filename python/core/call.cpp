@@ -24,7 +24,7 @@ const void* AddressOf(const View& view) {
 Strides RowStrides(const View& view) {
   const int n = view.ndim;
   const auto stride = [&](int axis) {
-    return view.shape[axis] == 1 ? kPacked : view.strides[axis];
+    return view.shape[axis] == 1 || view.count() == 0 ? kPacked : view.strides[axis];
   };
   return {n == 4 ? stride(0) : kPacked, stride(n - 3), stride(n - 2)};
 }
@@ -51,7 +51,8 @@ View Call::ReadRows(nb::handle array, const char* name, int ndim) {
           (ndim == 4 ? "(B, S, H, D); ragged batches (T, H, D) need cu_seqlens_q and cu_seqlens_k"
                      : "(T, H, D), for cu_seqlens are given"));
   }
-  if (view.shape[ndim - 1] > 1 && view.strides[ndim - 1] != 1) {
+  // PyTorch gives empty tensors that came from NumPy strides of 0.
+  if (view.shape[ndim - 1] > 1 && view.strides[ndim - 1] != 1 && view.count() > 0) {
     Raise(std::string(name) + " has a stride of " + std::to_string(view.strides[ndim - 1]) +
           " in its last axis: it must be 1; the other axes may have any (make a contiguous copy)");
   }
