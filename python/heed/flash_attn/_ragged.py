@@ -43,6 +43,13 @@ def rows_of(starts, lengths):
     return rows, cu.to(torch.int32)
 
 
+def _check_pages(k, v, block_table, batch):
+    _indices("block_table", block_table, (batch, None))
+    if k.dim() != 4 or v.dim() != 4 or k.shape[:3] != v.shape[:3]:
+        raise Error(f"k has the shape {tuple(k.shape)} and v {tuple(v.shape)}: with block_table both must "
+                    "be (pages, rows of a page, heads, D)")
+
+
 def used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k):
     """(k, v, cu): keys leftpad_k[b] … used − 1 of every entry in one ragged batch, copied together."""
     b = _entries("cu_seqlens_k", cu_seqlens_k)
@@ -50,11 +57,8 @@ def used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k):
     if block_table is None:
         used, bound, what = slots, slots, "the rows of its slot"
     else:
-        if k.dim() != 4 or v.dim() != 4:
-            raise Error(f"k has the shape {tuple(k.shape)} and v {tuple(v.shape)}: with block_table both "
-                        "must be (pages, rows of a page, heads, D)")
+        _check_pages(k, v, block_table, b)
         page = k.shape[1]
-        _indices("block_table", block_table, (b, None))
         used, bound, what = slots, page * block_table.shape[1], "the rows of its pages in block_table"
     if seqused_k is not None:
         used = _indices("seqused_k", seqused_k, (b,)).long()
@@ -130,6 +134,7 @@ def attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_
     if block_table is not None or leftpad_k is not None:
         if leftpad_k is None and not dropout_p:
             b = _entries("cu_seqlens_k", cu_seqlens_k)
+            _check_pages(k, v, block_table, b)
             used = cu_seqlens_k.diff() if seqused_k is None else _indices("seqused_k", seqused_k, (b,))
             done = _pages_as_they_lie(
                 q, k, v, cu_seqlens_q, used, block_table, return_attn_probs, scale=softmax_scale,
