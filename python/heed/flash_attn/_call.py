@@ -20,6 +20,14 @@ def tensor(name, value):
     return value if value.dim() == 0 or value.stride(-1) == 1 else value.contiguous()
 
 
+def new_rows(name, value):
+    """New keys or values (B, new, Hk, D); none are no argument at all."""
+    if value is None:
+        return None
+    value = tensor(name, value).detach()
+    return None if value.dim() == 4 and value.shape[1] == 0 else value
+
+
 def unpack(name, value, count, axes):
     """The parts of a packed (…, count, H, D)."""
     value = tensor(name, value)

@@ -5,7 +5,7 @@ import torch
 
 from .._api import attention, decode, merge
 from .._core import Error
-from ._call import length, tensor
+from ._call import length, new_rows, tensor
 from ._flash_attn_3 import check_tuning, options, prepare, ragged
 from .layers.rotary import apply_rotary_emb
 
@@ -134,7 +134,7 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, qv=None, rotary
         if starts is not None:
             q, k = _turned(q, k, cos, sin, bool(rotary_interleaved), starts, together)
             cos = sin = None
-        return decode(q, k_cache, v_cache, k_new=k, v_new=v, rotary_cos=cos, rotary_sin=sin,
+        return decode(q, k_cache, v_cache, k_new=new_rows("k", k), v_new=new_rows("v", v), rotary_cos=cos, rotary_sin=sin,
                       rotary_interleaved=bool(rotary_interleaved), cache_seqlens=lengths,
                       cache_batch_idx=slots, cache_leftpad=leftpad, block_table=pages, return_lse=True,
                       **given)

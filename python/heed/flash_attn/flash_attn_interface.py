@@ -3,7 +3,7 @@
 """flash-attn's interface module: the public functions, and the private ones that others import."""
 from .._api import decode
 from .._core import ArgumentTypeError, Error
-from ._call import attend, bounds, cap, shown_lse, tensor, unpack
+from ._call import attend, bounds, cap, new_rows, shown_lse, tensor, unpack
 from ._private import (  # noqa: F401  (they are imported from here)
     _flash_attn_backward,
     _flash_attn_forward,
@@ -168,9 +168,9 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, rotary_cos=None
     for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
         if not hasattr(cache, "detach"):
             raise ArgumentTypeError(f"{name} is a {type(cache).__name__}: it must be a PyTorch tensor")
-    new = [None if x is None else tensor(name, x).detach() for name, x in (("k", k), ("v", v))]
     result = decode(
-        tensor("q", q).detach(), k_cache.detach(), v_cache.detach(), k_new=new[0], v_new=new[1],
+        tensor("q", q).detach(), k_cache.detach(), v_cache.detach(), k_new=new_rows("k", k),
+        v_new=new_rows("v", v),
         rotary_cos=rotary_cos, rotary_sin=rotary_sin, rotary_interleaved=bool(rotary_interleaved),
         cache_seqlens=cache_seqlens, cache_batch_idx=cache_batch_idx, cache_leftpad=cache_leftpad,
         block_table=block_table, scale=softmax_scale, causal=bool(causal), window=bounds(window_size),
