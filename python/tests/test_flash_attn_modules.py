@@ -199,6 +199,17 @@ def test_mha_step_by_step(rng, options, lengths):
     assert params.seqlen_offset == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mha_compiles_and_casts(rng, dtype):
+    module = mha.MHA(32, 4, num_heads_kv=2, rotary_emb_dim=4, use_alibi=True, causal=True).to(dtype)
+    x = torch.from_numpy(flash.rows(rng, (2, 5, 32))).to(dtype)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    for mask in (None, torch.ones(2, 5, dtype=torch.bool)):
+        assert torch.equal(compiled(x, key_padding_mask=mask), module(x, key_padding_mask=mask))
+    compiled(x).sum().backward()
+    assert torch.isfinite(module.Wqkv.weight.grad).all()
+
+
 def test_convolution_is_causal(rng):
     module = mha.MHA(32, 4, causal=True, dwconv=True)
     x = torch.from_numpy(flash.rows(rng, (1, 8, 32)))

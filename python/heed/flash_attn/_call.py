@@ -53,7 +53,18 @@ def bounds(window_size):
 
 def cap(softcap):
     """No cap is 0 for heed; for flash-attn whatever is not positive."""
-    return 0.0 if softcap <= 0 else softcap
+    try:
+        return 0.0 if softcap <= 0 else softcap
+    except TypeError:
+        raise ArgumentTypeError(f"softcap is {softcap!r}: it must be a number") from None
+
+
+def splits(num_splits, most):
+    """Nothing is split here, and a number that makes no sense is an error still."""
+    if not isinstance(num_splits, int):
+        raise ArgumentTypeError(f"num_splits is {num_splits!r}: it must be an integer")
+    if not 0 <= num_splits <= most:
+        raise Error(f"num_splits is {num_splits}: it must be from 0 (chosen) to {most}")
 
 
 def length(name, value):

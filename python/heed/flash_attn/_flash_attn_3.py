@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._api import attention
 from .._core import Error
-from ._call import bounds, cap, length, tensor
+from ._call import bounds, cap, length, splits, tensor
 from ._ragged import _entries, _in_range, _indices, covered, rows_of
 
 _EIGHT = torch.float8_e4m3fn
@@ -15,8 +15,7 @@ _EIGHT = torch.float8_e4m3fn
 
 def check_tuning(num_splits, scheduler_metadata=None):
     """What may be given and changes no result: here it must only make sense."""
-    if not 0 <= num_splits <= 256:
-        raise Error(f"num_splits is {num_splits}: it must be from 0 (chosen) to 256")
+    splits(num_splits, 256)
     if scheduler_metadata is not None and not isinstance(scheduler_metadata, Tensor):
         raise Error(f"scheduler_metadata is a {type(scheduler_metadata).__name__}: it must be what "
                     "get_scheduler_metadata returned, or None")

@@ -95,11 +95,10 @@ def covered(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, alibi_
         return given, None
     given["cu_seqlens_q"] = torch.nn.functional.pad(cu_seqlens_q, (0, 2), value=q.shape[0])
     given["cu_seqlens_k"] = torch.cat((cu_seqlens_k, cu_seqlens_k.new_tensor([ends[1], k.shape[0]])))
-    sizes = None
-    if max_seqlen_q is not None and max_seqlen_k is not None:
-        given["max_seqlen_q"] = max(max_seqlen_q, rest_q)
-        given["max_seqlen_k"] = max(max_seqlen_k, rest_k)
-        sizes = (cu_seqlens_q.numel() - 1, max_seqlen_q, max_seqlen_k)
+    for name, rest in (("max_seqlen_q", rest_q), ("max_seqlen_k", rest_k)):
+        if given[name] is not None:
+            given[name] = max(given[name], rest)
+    sizes = (cu_seqlens_q.numel() - 1, max_seqlen_q, max_seqlen_k)
     if isinstance(alibi_slopes, Tensor) and alibi_slopes.dim() == 2:
         given["alibi_slopes"] = torch.nn.functional.pad(alibi_slopes, (0, 0, 0, 2))
     return given, sizes
@@ -132,7 +131,8 @@ def attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_
     max_seqlen_k = length("max_seqlen_k", max_seqlen_k)
     lengths = None
     if block_table is not None or leftpad_k is not None:
-        if leftpad_k is None and not dropout_p:
+        if leftpad_k is None and not dropout_p:  # block_table, then
+            _entries("cu_seqlens_q", cu_seqlens_q)
             b = _entries("cu_seqlens_k", cu_seqlens_k)
             _check_pages(k, v, block_table, b)
             used = cu_seqlens_k.diff() if seqused_k is None else _indices("seqused_k", seqused_k, (b,))

@@ -2,8 +2,8 @@
 # here: how arguments are translated (_call.py, _ragged.py), the names with an underscore (_private.py).
 """flash-attn's interface module: the public functions, and the private ones that others import."""
 from .._api import decode
-from .._core import ArgumentTypeError, Error
-from ._call import attend, bounds, cap, new_rows, shown_lse, tensor, unpack
+from .._core import ArgumentTypeError
+from ._call import attend, bounds, cap, new_rows, shown_lse, splits, tensor, unpack
 from ._private import (  # noqa: F401  (they are imported from here)
     _flash_attn_backward,
     _flash_attn_forward,
@@ -163,16 +163,15 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, rotary_cos=None
     ------
     heed.Error with a sentence, before anything is written.
     """
-    if not 0 <= num_splits <= _MOST_SPLITS:
-        raise Error(f"num_splits is {num_splits}: it must be from 0 (chosen) to {_MOST_SPLITS}")
+    splits(num_splits, _MOST_SPLITS)
     for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
         if not hasattr(cache, "detach"):
             raise ArgumentTypeError(f"{name} is a {type(cache).__name__}: it must be a PyTorch tensor")
     result = decode(
         tensor("q", q).detach(), k_cache.detach(), v_cache.detach(), k_new=new_rows("k", k),
-        v_new=new_rows("v", v),
-        rotary_cos=rotary_cos, rotary_sin=rotary_sin, rotary_interleaved=bool(rotary_interleaved),
-        cache_seqlens=cache_seqlens, cache_batch_idx=cache_batch_idx, cache_leftpad=cache_leftpad,
-        block_table=block_table, scale=softmax_scale, causal=bool(causal), window=bounds(window_size),
-        softcap=cap(softcap), alibi_slopes=alibi_slopes, return_lse=bool(return_softmax_lse))
+        v_new=new_rows("v", v), rotary_cos=rotary_cos, rotary_sin=rotary_sin,
+        rotary_interleaved=bool(rotary_interleaved), cache_seqlens=cache_seqlens,
+        cache_batch_idx=cache_batch_idx, cache_leftpad=cache_leftpad, block_table=block_table,
+        scale=softmax_scale, causal=bool(causal), window=bounds(window_size), softcap=cap(softcap),
+        alibi_slopes=alibi_slopes, return_lse=bool(return_softmax_lse))
     return (result[0], shown_lse(result[1])) if return_softmax_lse else result

@@ -173,7 +173,7 @@ class RotaryEmbedding(torch.nn.Module):
     def _update_cos_sin_cache(self, seqlen, device=None, dtype=None):
         have = self._cos_cached
         if (have is not None and seqlen <= self._seq_len_cached and have.device == device
-                and have.dtype == dtype and not (self.training and have.is_inference())):
+                and have.dtype == dtype and (is_compiling() or not (self.training and have.is_inference()))):
             return
         self._seq_len_cached = seqlen
         # The frequencies again in f32: the buffer may have been cast with the model.

@@ -26,13 +26,13 @@ def get_alibi_slopes(nheads):
     return geometric(below) + geometric(2 * below)[::2][:nheads - below]
 
 
-def _padded(q, k, v, key_padding_mask, module, causal):
+def _padded(q, k, v, key_padding_mask, options):
     if key_padding_mask.dtype != torch.bool or key_padding_mask.shape != (k.shape[0], k.shape[1]):
         raise Error(f"key_padding_mask is {key_padding_mask.dtype} {tuple(key_padding_mask.shape)}: it must be "
                     f"bool {(k.shape[0], k.shape[1])}, True = a token")
-    return attention(q, k, v, mask=key_padding_mask[:, None, None, :], scale=module.softmax_scale,
-                     causal=causal, window=bounds(module.window_size), alibi_slopes=module.alibi_slopes,
-                     dropout_p=module.drop.p if module.training else 0.0)
+    return attention(q, k, v, mask=key_padding_mask[:, None, None, :], scale=options["softmax_scale"],
+                     causal=options["causal"], window=bounds(options["window_size"]),
+                     alibi_slopes=options["alibi_slopes"], dropout_p=options["dropout_p"])
 
 
 class _Inner(nn.Module):
@@ -58,7 +58,7 @@ class FlashSelfAttention(_Inner):
         """key_padding_mask : bool (B, S), True = a token. Returns (B, S, H, D) or (T, H, D)."""
         options = self._options(causal)
         if key_padding_mask is not None:
-            return _padded(*unpack("qkv", qkv, 3, 5), key_padding_mask, self, options["causal"])
+            return _padded(*unpack("qkv", qkv, 3, 5), key_padding_mask, options)
         if cu_seqlens is not None:
             return flash_attn_varlen_qkvpacked_func(qkv, cu_seqlens, max_seqlen, **options)
         return flash_attn_qkvpacked_func(qkv, **options)
@@ -77,7 +77,7 @@ class FlashCrossAttention(_Inner):
         """key_padding_mask : bool (B, Sk), True = a token. Returns (B, Sq, H, D) or (T, H, D)."""
         options = self._options(causal)
         if key_padding_mask is not None:
-            return _padded(q, *unpack("kv", kv, 2, 5), key_padding_mask, self, options["causal"])
+            return _padded(q, *unpack("kv", kv, 2, 5), key_padding_mask, options)
         if cu_seqlens is not None:
             if cu_seqlens_k is None or max_seqlen_k is None:
                 raise Error("cu_seqlens is given without cu_seqlens_k and max_seqlen_k: ragged keys need both")
