@@ -154,7 +154,9 @@ def decode(q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_int
                "bias": bias, "mask": mask, "block_map": block_map, "sinks": sinks}
     _check_tensors(tensors)
     _no_gradient(tensors, "and a call on a cache has no gradient: use torch.no_grad() or detach it")
-    q, k_new, v_new = _autocast(q, k_new, v_new)
+    if torch.is_autocast_enabled("cpu"):  # the caches are what they are: the rest takes their dtype
+        q, k_new, v_new, rotary_cos, rotary_sin = (
+            t if t is None else t.to(k_cache.dtype) for t in (q, k_new, v_new, rotary_cos, rotary_sin))
     lengths = cache_seqlens if isinstance(cache_seqlens, Tensor) and cache_seqlens.dim() > 0 else None
     length = None if lengths is not None or cache_seqlens is None else int(cache_seqlens)
     per_entry = isinstance(query_offset, Tensor) and query_offset.dim() > 0

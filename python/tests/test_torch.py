@@ -211,6 +211,15 @@ def test_autocast():
         assert causal(*x).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_on_a_cache(dtype):
+    """Queries and new keys come as autocast made them; the cache says in what is computed."""
+    q, cache = torch.randn(2, 3, 4, 8), torch.randn(2, 9, 4, 8).to(dtype)
+    with torch.autocast("cpu"):
+        out = heed.decode(q.bfloat16(), cache, cache.clone(), cache_seqlens=5)
+    same(out, heed.decode(q.bfloat16().to(dtype), cache, cache.clone(), cache_seqlens=5))
+
+
 def test_flops():
     from torch.utils.flop_counter import FlopCounterMode
     for x in (tensors(), tensors(grad=True)):
