@@ -1,0 +1,117 @@
+# _call.py: scaled_dot_product_attention. Not here: layouts (_layout.py), the reasons of a refusal
+# (_reasons.py), which backends may serve (_backends.py).
+import torch
+from torch import Tensor
+
+from .._api import attention
+from .._core import Error
+from .._torch import is_compiling
+from . import _backends, _layout, _reasons
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    backend: "str | _backends.Backend | None" = None,
+    threads: int | None = None,
+) -> Tensor:
+    """``torch.nn.functional.scaled_dot_product_attention`` on CPU tensors, in linear memory.
+
+    Parameters
+    ----------
+    query : (..., H, L, E): float32, bfloat16 or float16; float64 where the backend "reference" is asked for.
+        Any number of leading axes, none included; any strides.
+    key : (..., H, S, E). Leading axes broadcast, as in ``torch.matmul``.
+    value : (..., H, S, Ev)
+    attn_mask : broadcastable to (..., H, L, S). bool: True where a query attends. Floating: added to the
+        scores, float32 or the dtype of query; differentiable. Or a
+        ``torch.nn.attention.bias.CausalBias`` (``causal_upper_left``, ``causal_lower_right``).
+    dropout_p : probability of dropping, from 0 to 1; seeds come from PyTorch's default generator. It is
+        applied whether or not a module is in training.
+    is_causal : query i sees the keys up to i (top left); not together with attn_mask.
+    scale : factor of q·k, finite; 1/√E by default.
+    enable_gqa : key and value have fewer heads than query, which is a multiple: H // Hkv share one.
+    backend : "cpu", "cpu:avx2", "reference", ...: this one or a refusal. By default what the context
+        ``heed.sdpa.backends`` allows.
+    threads : at most so many; the result does not depend on it.
+
+    Returns
+    -------
+    (..., H, L, Ev) in the dtype of query; of four axes it lies in memory as (B, L, H, Ev), as PyTorch's
+    fused kernel leaves it. A row that sees nothing is 0.
+
+    Raises
+    ------
+    heed.Error (a ValueError and a RuntimeError) that lists every reason; heed.ArgumentTypeError (also a
+    TypeError) where an argument is no tensor.
+
+    Notes
+    -----
+    Differentiable once in query, key, value and a floating attn_mask. Source of the signature and the
+    semantics: PyTorch 2.13.
+    """
+    given = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    names = (_backends.current_backends() if backend is None else (_backends.backend_name(backend),))
+    if not _layout.fits_as_it_is(query, key, value, attn_mask, is_causal, enable_gqa):
+        found = _reasons.of_the_call(*given)
+        if found:
+            raise _reasons.refusal(found)
+        return _broadcast(given, names, threads)
+    out = _compute(_layout.dense(query).transpose(1, 2), _layout.dense(key).transpose(1, 2),
+                   _layout.dense(value).transpose(1, 2), attn_mask, is_causal, "top_left", given, names, threads)
+    return out.transpose(1, 2)
+
+
+def _broadcast(given, names, threads):
+    """Other than four plain axes."""
+    query, key, value, mask, _, is_causal, _, enable_gqa = given
+    align = "top_left"
+    bias = None if mask is None else _layout.causal_bias(mask)
+    if bias is not None:
+        (align, _, _), mask, is_causal = bias, None, True
+    lead, kv_heads, _ = _layout.leads(query, key, value, enable_gqa)
+    batch, heads = lead[:-1] or (1,), lead[-1] if lead else 1
+    q = _layout.as_batch(query, batch, heads)
+    k, v = (_layout.as_batch(t, batch, kv_heads) for t in (key, value))
+    if mask is not None:
+        mask = _layout.as_mask(mask, batch)
+    out = _compute(q, k, v, mask, is_causal, align, given, names, threads)
+    return out.transpose(1, 2).reshape(*lead, query.shape[-2], value.shape[-1])
+
+
+def _compute(q, k, v, mask, is_causal, align, given, names, threads):
+    dropout_p, scale = given[4], given[6]
+    if dropout_p == 1:
+        # Everything is dropped, and what would be divided is 0: the contract's dropout ends before 1.
+        v, dropout_p = v * 0, 0.0
+    bias = None
+    if mask is not None and mask.dtype != torch.bool:
+        bias, mask = mask, None
+        if torch.is_autocast_enabled("cpu") and bias.dtype != torch.float64:
+            bias = bias.to(torch.get_autocast_dtype("cpu"))
+    if len(names) > 1 and is_compiling():
+        names = _for_tracing(names, q)
+    last = None
+    for name in names:
+        try:
+            return attention(q, k, v, scale=scale, causal=is_causal, align=align, bias=bias, mask=mask,
+                             dropout_p=dropout_p, backend=None if name == "auto" else name, threads=threads)
+        except Error as error:
+            last = error
+    if is_compiling():
+        raise last or Error("no backend is enabled: heed.sdpa.backends was given an empty list")
+    found = _reasons.everything(given, names, threads)
+    raise _reasons.refusal(found) if found else last
+
+
+def _for_tracing(names, q):
+    # What is traced cannot be tried: the one difference between backends that shapes and dtypes show.
+    fitting = [name for name in names if q.dtype != torch.float64 or name == "reference"]
+    return tuple(fitting[:1]) or names[:1]
