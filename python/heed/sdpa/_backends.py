@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import enum
+import threading
 from collections.abc import Iterable
 
 from .. import _core
@@ -32,6 +33,8 @@ _chosen: contextvars.ContextVar = contextvars.ContextVar("heed.sdpa.backends", d
 # The same for compiled code, which can guard on a global and not on a context variable: the newest
 # context of the process.
 _newest = DEFAULT
+_entered: list = []  # one entry for each context that has not ended
+_lock = threading.Lock()
 
 
 def backend_name(backend) -> str:
@@ -86,16 +89,29 @@ class backends(contextlib.ContextDecorator):
 
     def __enter__(self) -> tuple[str, ...]:
         global _newest
-        token = None if is_compiling() else _chosen.set(self.names)
-        self._before.append((token, _newest))
-        _newest = self.names
+        if is_compiling():
+            self._before.append(_newest)
+            _newest = self.names
+            return self.names
+        with _lock:
+            entry = [self.names]
+            self._before.append((entry, _chosen.set(self.names)))
+            _entered.append(entry)
+            _newest = self.names
         return self.names
 
     def __exit__(self, *_: object) -> None:
         global _newest
-        token, _newest = self._before.pop()
-        if token is not None:
+        before = self._before.pop()
+        if is_compiling():
+            _newest = before
+            return
+        with _lock:
+            entry, token = before
             _chosen.reset(token)
+            # Contexts of several threads do not end in the order in which they began.
+            _entered[:] = [other for other in _entered if other is not entry]
+            _newest = _entered[-1][0] if _entered else DEFAULT
 
     def _recreate_cm(self):
         # A decorated function gets a context of its own for every call: threads may share the function.

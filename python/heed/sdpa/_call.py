@@ -44,8 +44,8 @@ def scaled_dot_product_attention(
 
     Returns
     -------
-    (..., H, L, Ev) in the dtype of query; of four axes it lies in memory as (B, L, H, Ev), as PyTorch's
-    fused kernel leaves it. A row that sees nothing is 0.
+    (..., H, L, Ev) in the dtype of query, contiguous if query is; otherwise of four axes it lies in memory
+    as (B, L, H, Ev), which is how a projection that was split into heads lies. A row that sees nothing is 0.
 
     Raises
     ------
@@ -66,7 +66,12 @@ def scaled_dot_product_attention(
         return _broadcast(given, names, threads)
     out = _compute(_layout.dense(query).transpose(1, 2), _layout.dense(key).transpose(1, 2),
                    _layout.dense(value).transpose(1, 2), attn_mask, is_causal, "top_left", given, names, threads)
-    return out.transpose(1, 2)
+    return _like(query, out.transpose(1, 2))
+
+
+def _like(query, out):
+    # PyTorch's output lies in memory as query does, and callers take views that count on it.
+    return out.contiguous() if query.is_contiguous() else out
 
 
 def _broadcast(given, names, threads):
@@ -83,7 +88,7 @@ def _broadcast(given, names, threads):
     if mask is not None:
         mask = _layout.as_mask(mask, batch)
     out = _compute(q, k, v, mask, is_causal, align, given, names, threads)
-    return out.transpose(1, 2).reshape(*lead, query.shape[-2], value.shape[-1])
+    return _like(query, out.transpose(1, 2).reshape(*lead, query.shape[-2], value.shape[-1]))
 
 
 def _compute(q, k, v, mask, is_causal, align, given, names, threads):

@@ -92,9 +92,14 @@ def flash_forward(kept, newest):
                         **_options(query, is_causal, attn_mask, scale, handle), return_lse=True,
                         return_probs=False, f32_out=False, guarded=False)
                     handle.served += 1
-                    # As PyTorch's kernel leaves it: laid out by query, 0 for a row that sees nothing.
+                    # As PyTorch's kernel leaves them, for compiled code counts on it: the output in
+                    # memory as query is, lse by query, and 0 for a row that sees nothing.
+                    out = out.transpose(1, 2)
+                    like = torch.empty_like(query)
+                    if out.stride() != like.stride():
+                        out = like.copy_(out)
                     lse = lse.transpose(1, 2).contiguous()
-                    return out.transpose(1, 2), lse.masked_fill_(lse == -torch.inf, 0.0).transpose(1, 2)
+                    return out, lse.masked_fill_(lse == -torch.inf, 0.0).transpose(1, 2)
                 except Error as refused:
                     reason = str(refused)
             handle._keep(reason)

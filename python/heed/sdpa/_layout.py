@@ -20,9 +20,10 @@ def causal_bias(mask):
 def fits_as_it_is(query, key, value, mask, is_causal, enable_gqa):
     """Whether a call is of the usual form: four axes, equal batches, heads that fit. Nothing else is
     looked at: the engine checks the rest, in its words."""
-    if not (type(query) is type(key) is type(value) is Tensor):
+    if not (type(query) is type(key) is type(value) is Tensor
+            and query.layout == key.layout == value.layout == torch.strided):
         for t in (query, key, value):
-            if not isinstance(t, Tensor) or t.is_nested:
+            if not isinstance(t, Tensor) or t.is_nested or t.layout != torch.strided:
                 return False
     try:
         batch, heads, _, _ = query.shape

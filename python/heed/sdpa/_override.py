@@ -122,10 +122,12 @@ def _settle():
     if _handles and _library is None:
         _before = (_cache_tag(), _fast_path())
         _library = _install()
+        _forget_choices()
         _cache_tag(_before[0] + "+heed.sdpa.override_torch")
     elif not _handles and _library is not None:
         _retired.extend(torch.library.get_kernel(op, key) for op, key, _ in _kernels.REPLACED)
         _library = None  # its end takes the kernels out
+        _forget_choices()
         _cache_tag(_before[0])
         _fast_path(_before[1])
     if _handles:
@@ -144,6 +146,14 @@ def _install():
             library.impl(op.removeprefix("aten::"), make(own, _newest), key, with_keyset=True,
                          allow_override=True)
     return library
+
+
+def _forget_choices():
+    # Where PyTorch traces, its operators remember which key serves which, and a kernel that comes or goes does
+    # not tell them: an autograd key that has no kernel any more would lose gradients.
+    for op in {op for op, _, _ in _kernels.REPLACED}:
+        overload = getattr(torch.ops.aten, op.removeprefix("aten::")).default
+        getattr(overload, "_dispatch_cache", {}).clear()
 
 
 def _newest():
