@@ -63,7 +63,7 @@ def run(long):
     shutil.rmtree(os.path.join(WORK, "numpy"), ignore_errors=True)
     # Tests that need PyTorch are skipped there; in the short run the slowest of the rest, too.
     alone = ["python/tests"] if long else ["python/tests", "-k", "numpy or process or ragged or seeds"]
-    with_torch = ["python/tests"]
+    with_torch = ["python/tests", *(("-m", "") if long else ())]
     for name, packages, arguments in (("numpy", TESTS + ["ml_dtypes"], alone),
                                       ("torch", TESTS + ["ml_dtypes", "jax", TORCH], with_torch)):
         try:

@@ -1,4 +1,4 @@
-# test_docs.py: the Python of docs/python.md and of the README runs as it stands, top to bottom.
+# test_docs.py: the Python of the README and of every page of docs/ runs as it stands, top to bottom.
 import contextlib
 import io
 import os
@@ -9,7 +9,17 @@ import pytest
 ROOT = os.path.join(os.path.dirname(__file__), "..", "..")
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "README.md"])
+def pages():
+    for folder in ("", "docs"):
+        for name in sorted(os.listdir(os.path.join(ROOT, folder))):
+            page = os.path.join(folder, name)
+            if name.endswith(".md"):
+                with open(os.path.join(ROOT, page), encoding="utf-8") as f:
+                    if "\n```python\n" in f.read():
+                        yield page
+
+
+@pytest.mark.parametrize("page", list(pages()))
 def test_examples_run(page):
     pytest.importorskip("torch")
     with open(os.path.join(ROOT, page), encoding="utf-8") as f:
