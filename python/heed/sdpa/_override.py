@@ -54,8 +54,8 @@ class Override:
         self.remove()
 
     def __repr__(self) -> str:
-        return (f"<heed.sdpa.Override {'in force' if self.active else 'removed'}: {self.served} calls served, "
-                f"{self.kept} kept by PyTorch>")
+        return (f"<heed.sdpa.Override {'in force' if self.active else 'removed'}: served {self.served}, "
+                f"left to PyTorch {self.kept}>")
 
     def _keep(self, reason):
         if self.strict:
