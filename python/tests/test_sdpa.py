@@ -106,6 +106,17 @@ def test_axes(shape):
     compare(q, k, v, torch.randn(5, 7))
 
 
+def test_nothing_at_all():
+    """No batch, no heads, no queries, no keys: shapes and gradients are there."""
+    for b, h, sq, sk in ((0, 3, 5, 7), (2, 0, 5, 7), (2, 3, 0, 7), (2, 3, 5, 0), (0, 0, 0, 0)):
+        for lead in ((b, h), (2, b, h), (h,))[:3 if b else 2]:
+            q, k, v = (torch.randn(*lead, s, 8, requires_grad=True) for s in (sq, sk, sk))
+            out = attend(q, k, v, torch.ones(sq, sk, dtype=torch.bool))
+            assert out.shape == q.shape and not out.any()
+            out.sum().backward()
+            assert all(not t.grad.any() for t in (q, k, v))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_that_see_nothing(dtype):
     q, k, v = (torch.randn(2, 3, s, 8).to(DTYPES[dtype]) for s in (4, 6, 6))

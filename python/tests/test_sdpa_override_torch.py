@@ -227,6 +227,39 @@ def run(program, **environment):
 
 
 @pytest.mark.slow
+def test_kernels_come_and_go_beside_calls():
+    """The dispatcher's table changes while other threads call: each call is one or the other's, none is lost."""
+    program = """
+import threading, time, torch, torch.nn.functional as F
+from heed import sdpa
+q, k, v = (torch.randn(1, 2, 20, 8) for _ in range(3))
+exact, wrong, stop, calls = F.scaled_dot_product_attention(q, k, v), [], threading.Event(), [0, 0, 0]
+def compute(n):
+    while not stop.is_set():
+        leaf = q.clone().requires_grad_()
+        try:
+            out = F.scaled_dot_product_attention(leaf, k, v)
+            out.sum().backward()
+            if not torch.allclose(out, exact, atol=1e-5) or leaf.grad is None:
+                wrong.append("numbers")
+        except Exception as error:
+            wrong.append(error)
+        calls[n] += 1
+threads = [threading.Thread(target=compute, args=(n,)) for n in range(3)]
+for t in threads:
+    t.start()
+for _ in range(2000):
+    with sdpa.override_torch():
+        F.scaled_dot_product_attention(q, k, v)
+stop.set()
+for t in threads:
+    t.join()
+print(len(wrong), min(calls) > 0, wrong[:3])
+"""
+    assert run(program).startswith("0 True"), "a call beside a coming or going override"
+
+
+@pytest.mark.slow
 def test_memory_stays_linear():
     """Dropout and a mask over 16384 keys: a matrix of scores would take 1 GiB in each head."""
     program = """

@@ -83,6 +83,8 @@ def _broadcast(given, names, threads):
         (align, _, _), mask, is_causal = bias, None, True
     lead, kv_heads, _ = _layout.leads(query, key, value, enable_gqa)
     batch, heads = lead[:-1] or (1,), lead[-1] if lead else 1
+    if heads == 0:
+        return query @ key.transpose(-1, -2) @ value  # nothing, in the right shape and with its gradients
     q = _layout.as_batch(query, batch, heads)
     k, v = (_layout.as_batch(t, batch, kv_heads) for t in (key, value))
     if mask is not None:

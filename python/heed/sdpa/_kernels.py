@@ -135,6 +135,7 @@ def flash_backward(kept, newest):
 
 _TOP = "aten::scaled_dot_product_attention"
 _FLASH = "aten::_scaled_dot_product_flash_attention_for_cpu"
-# Every autograd key of its own: a kernel for CPU alone would leave a gradient without a formula.
-REPLACED = ((_TOP, "CPU", attention), (_TOP, "AutogradCPU", attention), (_FLASH, "CPU", flash_forward),
+# The autograd key first, and taken out last: while CPU alone had a kernel, a call in another thread would lose
+# its gradient.
+REPLACED = ((_TOP, "AutogradCPU", attention), (_TOP, "CPU", attention), (_FLASH, "CPU", flash_forward),
             (_FLASH + "_backward", "CPU", flash_backward))

@@ -34,9 +34,11 @@ def fits_as_it_is(query, key, value, mask, is_causal, enable_gqa):
     if mask is not None and (is_causal or type(mask) not in PLAIN or mask.dim() > 4
                              or not (mask.dtype == torch.bool or mask.is_floating_point())):
         return False
-    if not (batch == k_batch == v_batch and k_heads == v_heads):
+    if not (query.is_cpu and key.is_cpu and value.is_cpu and (mask is None or mask.is_cpu)):
         return False
-    return heads == k_heads or (enable_gqa and k_heads > 0 and heads % k_heads == 0)
+    if not (batch == k_batch == v_batch and k_heads == v_heads and k_heads > 0):
+        return False
+    return heads == k_heads or (enable_gqa and heads % k_heads == 0)
 
 
 def dense(t):

@@ -11,10 +11,10 @@ from . import _backends, _kernels
 
 _lock = threading.RLock()
 _handles: list["Override"] = []  # in force, the newest last: its options count
-_library = None
+_libraries: list = []  # one for each kernel replaced, in the order of _kernels.REPLACED
 _before: tuple = ()  # what else was set: PyTorch's cache tag and fast path
-# Kernels that were taken out: another thread may be in one of them for a moment longer.
-_retired: collections.deque = collections.deque(maxlen=64)
+# Kernels that were taken out, the latest 4096 overrides of them: another thread may be in one, or on the way.
+_retired: collections.deque = collections.deque(maxlen=4 * 4096)
 
 
 class Override:
@@ -118,15 +118,16 @@ def override_torch(
 
 def _settle():
     """What is registered and set, made to agree with the handles."""
-    global _library, _before
-    if _handles and _library is None:
+    global _before
+    if _handles and not _libraries:
         _before = (_cache_tag(), _fast_path())
-        _library = _install()
+        _install()
         _forget_choices()
         _cache_tag(_before[0] + "+heed.sdpa.override_torch")
-    elif not _handles and _library is not None:
+    elif not _handles and _libraries:
         _retired.extend(torch.library.get_kernel(op, key) for op, key, _ in _kernels.REPLACED)
-        _library = None  # its end takes the kernels out
+        while _libraries:
+            _libraries.pop()  # a library's end takes its kernel out; in reverse order, as _kernels.py wants it
         _forget_choices()
         _cache_tag(_before[0])
         _fast_path(_before[1])
@@ -137,15 +138,15 @@ def _settle():
 def _install():
     # All of them first: the dispatcher computes one key's kernel from what stands under others.
     kept = [torch.library.get_kernel(op, key) for op, key, _ in _kernels.REPLACED]
-    library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
         # That it replaces a kernel is what it is for; every other warning stays.
         warnings.filterwarnings("ignore", message="(?s).*Overriding a previously registered kernel",
                                 category=UserWarning)
         for (op, key, make), own in zip(_kernels.REPLACED, kept):
+            library = torch.library.Library("aten", "IMPL")
             library.impl(op.removeprefix("aten::"), make(own, _newest), key, with_keyset=True,
                          allow_override=True)
-    return library
+            _libraries.append(library)
 
 
 def _forget_choices():

@@ -26,6 +26,10 @@ def _of_tensors(named):
         elif t.device.type not in ("cpu", "meta"):
             found.append(f"{name} lives on the device '{t.device}': this build of heed computes on the CPU, so it "
                          "must be a CPU tensor")
+    devices = {name: t.device.type for name, t in named.items() if isinstance(t, Tensor)}
+    if not found and len(set(devices.values())) > 1:
+        found.append(", ".join(f"{name} lives on '{device}'" for name, device in devices.items())
+                     + ": they must be on one device")
     return found
 
 
@@ -122,10 +126,11 @@ def of_the_call(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa
     """Every reason that lies in the call itself, whichever backend is asked."""
     named = {"query": query, "key": key, "value": value}
     given = named if mask is None else {**named, "attn_mask": mask}
-    found = _of_tensors(given)
+    bias = isinstance(mask, Tensor) and _layout.causal_bias(mask)
+    found = _of_tensors(named if bias else given)
     if found:
         return found + _of_numbers(dropout_p, scale)
-    plain = None if mask is None or _layout.causal_bias(mask) else mask
+    plain = None if bias else mask
     found = _of_dtypes(query, key, value, plain)
     shapes = _of_shapes(query, key, value, enable_gqa)
     found += shapes
@@ -142,6 +147,8 @@ def of_backend(name, query, key, value, mask, dropout_p, is_causal, scale, enabl
         (align, _, _), mask, is_causal = causal, None, True
     lead, kv_heads, _ = _layout.leads(query, key, value, enable_gqa)
     batch, heads = lead[:-1] or (1,), lead[-1] if lead else 1
+    if heads == 0:
+        return []
     # Without data and without gradient: a plan looks at neither.
     q, k, v = (_layout.as_batch(torch.empty_like(t, device="meta", dtype=_autocast(t)), batch, n)
                for t, n in ((query, heads), (key, kv_heads), (value, kv_heads)))
