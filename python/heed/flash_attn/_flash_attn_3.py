@@ -28,8 +28,8 @@ def _descaled(name, x, scale, heads_kv, cu):
         return x
     batch = x.shape[0] if cu is None else cu.numel() - 1
     if scale.dtype != torch.float32 or scale.shape != (batch, heads_kv):
-        raise Error(f"{name} is {scale.dtype} {tuple(scale.shape)}: it must be float32 {(batch, heads_kv)}, one "
-                    "for each entry and kv head")
+        raise Error(f"{name} is {scale.dtype} {tuple(scale.shape)}: it must be float32 "
+                    f"{(batch, heads_kv)}, one for each entry and kv head")
     scale = scale.repeat_interleave(x.shape[-2] // heads_kv, 1)
     if cu is None:
         return x * scale[:, None, :, None]
@@ -56,8 +56,8 @@ def prepare(q, k, v, qv, scales, softmax_scale, cu_seqlens_q=None, cu_seqlens_k=
     if qv is not None:
         qv = tensor("qv", qv)
         if qv.shape != (*q.shape[:-1], v.shape[-1]):
-            raise Error(f"qv has the shape {tuple(qv.shape)}: it must be {(*q.shape[:-1], v.shape[-1])}, that of "
-                        "q with the last axis of v")
+            raise Error(f"qv has the shape {tuple(qv.shape)}: it must be "
+                        f"{(*q.shape[:-1], v.shape[-1])}, that of q with the last axis of v")
         # q·k + qv·v is one product of longer rows.
         q, k = torch.cat((q, qv), -1), torch.cat((k, v), -1)
         if softmax_scale is None:

@@ -34,8 +34,8 @@ class _Distribution(importlib.metadata.Distribution):
         return self._texts.get(filename)
 
     def locate_file(self, path):
-        raise FileNotFoundError(f"{path}: heed.flash_attn.install() answers for {self.metadata['Name']}, it has "
-                                "no files of its own")
+        raise FileNotFoundError(f"{path}: heed.flash_attn.install() answers for {self.metadata['Name']}, "
+                                "which has no files of its own")
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -64,7 +64,8 @@ def _rng(dropout_p, rng_state):
         raise Error(f"rng_state is None and dropout_p {dropout_p}: the backward needs the rng_state that "
                     "the forward returned")
     if not isinstance(rng_state, Tensor) or rng_state.dtype != torch.int64 or rng_state.shape != (2,):
-        raise ArgumentTypeError(f"rng_state is {rng_state!r}: it must be an int64 tensor (2,), (seed, offset)")
+        raise ArgumentTypeError(f"rng_state is {rng_state!r}: it must be an int64 tensor (2,), (seed, "
+                                "offset)")
     return rng_state
 
 

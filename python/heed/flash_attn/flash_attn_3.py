@@ -58,8 +58,8 @@ def flash_attn_qkvpacked_func(qkv, softmax_scale=None, causal=False, q_descale=N
         kv_heads = (qkv.shape[2] - num_heads_q) // 2
         q, k, v = qkv.split((num_heads_q, kv_heads, kv_heads), 2)
     else:
-        raise Error(f"qkv has the shape {tuple(qkv.shape)} and num_heads_q is {num_heads_q}: it must be (B, S, "
-                    "3, H, D) without num_heads_q, or (B, S, num_heads_q + 2 Hk, D)")
+        raise Error(f"qkv has the shape {tuple(qkv.shape)} and num_heads_q is {num_heads_q}: it must be "
+                    "(B, S, 3, H, D) without num_heads_q, or (B, S, num_heads_q + 2 Hk, D)")
     return flash_attn_func(q, k, v, softmax_scale, causal, None, q_descale, k_descale, v_descale, window_size,
                            attention_chunk, softcap, 1, None, deterministic, sm_margin, return_attn_probs,
                            s_aux)
@@ -117,7 +117,8 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, qv=None, rotary
     Returns out, or (out, softmax_lse, and two empty tensors: nothing is split). Forward only.
     """
     check_tuning(num_splits, scheduler_metadata)
-    for name, given in (("qv", qv), ("q_descale", q_descale), ("k_descale", k_descale), ("v_descale", v_descale)):
+    refused = dict(qv=qv, q_descale=q_descale, k_descale=k_descale, v_descale=v_descale)
+    for name, given in refused.items():
         if given is not None:
             raise Error(f"{name} is given: a call on a cache takes neither a second query nor 8-bit tensors; "
                         "flash_attn_func and flash_attn_varlen_func do")
@@ -134,8 +135,8 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, qv=None, rotary
         if starts is not None:
             q, k = _turned(q, k, cos, sin, bool(rotary_interleaved), starts, together)
             cos = sin = None
-        return decode(q, k_cache, v_cache, k_new=new_rows("k", k), v_new=new_rows("v", v), rotary_cos=cos, rotary_sin=sin,
-                      rotary_interleaved=bool(rotary_interleaved), cache_seqlens=lengths,
+        return decode(q, k_cache, v_cache, k_new=new_rows("k", k), v_new=new_rows("v", v), rotary_cos=cos,
+                      rotary_sin=sin, rotary_interleaved=bool(rotary_interleaved), cache_seqlens=lengths,
                       cache_batch_idx=slots, cache_leftpad=leftpad, block_table=pages, return_lse=True,
                       **given)
 

@@ -117,8 +117,8 @@ def _qk(qkv, num_heads_q):
     """Views of the q and the k in qkv."""
     if num_heads_q is None:
         if qkv.dim() != 5 or qkv.shape[2] != 3:
-            raise Error(f"qkv has the shape {tuple(qkv.shape)}: it must be (B, S, 3, H, D), or (B, S, H + 2 Hk, "
-                        "D) with num_heads_q")
+            raise Error(f"qkv has the shape {tuple(qkv.shape)}: it must be (B, S, 3, H, D), or (B, S, "
+                        "H + 2 Hk, D) with num_heads_q")
         return qkv[:, :, 0], qkv[:, :, 1]
     if qkv.dim() != 4 or num_heads_q > qkv.shape[2] or (qkv.shape[2] - num_heads_q) % 2:
         raise Error(f"qkv has the shape {tuple(qkv.shape)} and num_heads_q is {num_heads_q}: it must be "

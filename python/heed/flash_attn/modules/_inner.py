@@ -28,8 +28,8 @@ def get_alibi_slopes(nheads):
 
 def _padded(q, k, v, key_padding_mask, options):
     if key_padding_mask.dtype != torch.bool or key_padding_mask.shape != (k.shape[0], k.shape[1]):
-        raise Error(f"key_padding_mask is {key_padding_mask.dtype} {tuple(key_padding_mask.shape)}: it must be "
-                    f"bool {(k.shape[0], k.shape[1])}, True = a token")
+        raise Error(f"key_padding_mask is {key_padding_mask.dtype} {tuple(key_padding_mask.shape)}: it "
+                    f"must be bool {(k.shape[0], k.shape[1])}, True = a token")
     return attention(q, k, v, mask=key_padding_mask[:, None, None, :], scale=options["softmax_scale"],
                      causal=options["causal"], window=bounds(options["window_size"]),
                      alibi_slopes=options["alibi_slopes"], dropout_p=options["dropout_p"])
@@ -80,7 +80,8 @@ class FlashCrossAttention(_Inner):
             return _padded(q, *unpack("kv", kv, 2, 5), key_padding_mask, options)
         if cu_seqlens is not None:
             if cu_seqlens_k is None or max_seqlen_k is None:
-                raise Error("cu_seqlens is given without cu_seqlens_k and max_seqlen_k: ragged keys need both")
+                raise Error("cu_seqlens is given without cu_seqlens_k and max_seqlen_k: ragged keys need "
+                            "both")
             return flash_attn_varlen_kvpacked_func(q, kv, cu_seqlens, cu_seqlens_k, max_seqlen, max_seqlen_k,
                                                    **options)
         return flash_attn_kvpacked_func(q, kv, **options)

@@ -77,10 +77,11 @@ class MHA(nn.Module):
         if num_heads <= 0 or embed_dim % num_heads:
             raise Error(f"embed_dim is {embed_dim} and num_heads {num_heads}: it must be a multiple of it")
         if num_heads_kv <= 0 or num_heads % num_heads_kv:
-            raise Error(f"num_heads is {num_heads} and num_heads_kv {num_heads_kv}: it must be a multiple of it")
+            raise Error(f"num_heads is {num_heads} and num_heads_kv {num_heads_kv}: it must be a multiple of "
+                        "it")
         if cross_attn and rotary_emb_dim:
-            raise Error(f"rotary_emb_dim is {rotary_emb_dim} with cross_attn: rotation is for self attention, "
-                        "it must be 0")
+            raise Error(f"rotary_emb_dim is {rotary_emb_dim} with cross_attn: rotation is for self "
+                        "attention, it must be 0")
         self.embed_dim, self.num_heads, self.num_heads_kv = embed_dim, num_heads, num_heads_kv
         self.head_dim = embed_dim // num_heads
         self.cross_attn, self.causal, self.layer_idx = cross_attn, causal, layer_idx
@@ -136,16 +137,17 @@ class MHA(nn.Module):
             return self.inner_cross_attn(q, kv)
         caches = inference_params.key_value_memory_dict
         if self.layer_idx not in caches:
-            raise Error(f"seqlen_offset is {inference_params.seqlen_offset} and layer {self.layer_idx} has no "
-                        "cache: the first step must have seqlen_offset 0")
+            raise Error(f"seqlen_offset is {inference_params.seqlen_offset} and layer {self.layer_idx} has "
+                        "no cache: the first step must have seqlen_offset 0")
         first = inference_params.batch_size_offset
+        used = inference_params.seqlen_offset if lengths is None else lengths[first:first + len(q)]
         cache = caches[self.layer_idx][first:first + q.shape[0]]
         inner = self.inner_cross_attn
         return flash_attn_with_kvcache(
             q, cache[:, :, 0], cache[:, :, 1], kv[:, :, 0], kv[:, :, 1],
-            cache_seqlens=inference_params.seqlen_offset if lengths is None else lengths[first:first + len(q)],
-            softmax_scale=inner.softmax_scale, causal=inner.causal, window_size=inner.window_size,
-            alibi_slopes=inner.alibi_slopes)
+            cache_seqlens=used, softmax_scale=inner.softmax_scale, causal=inner.causal,
+            window_size=inner.window_size,
+            alibi_slopes=None if inner.alibi_slopes is None else inner.alibi_slopes.float())
 
     def _check(self, cu_seqlens, max_seqlen, key_padding_mask, inference_params):
         if (cu_seqlens is None) != (max_seqlen is None):
@@ -155,10 +157,11 @@ class MHA(nn.Module):
                         "and a convolution would run from one sequence into the next")
         if inference_params is not None and (cu_seqlens is not None or key_padding_mask is not None
                                              or self.dwconv or self.cross_attn):
-            raise Error("inference_params is given with cu_seqlens, key_padding_mask, dwconv or cross_attn: a "
-                        "cache holds the rows of plain self attention")
+            raise Error("inference_params is given with cu_seqlens, key_padding_mask, dwconv or cross_attn: "
+                        "a cache holds the rows of plain self attention")
         if inference_params is not None and self.layer_idx is None:
-            raise Error("inference_params is given and layer_idx is None: the cache of a layer is found by it")
+            raise Error("inference_params is given and layer_idx is None: the cache of a layer is found by "
+                        "it")
 
     def forward(self, x, x_kv=None, key_padding_mask=None, cu_seqlens=None, max_seqlen=None,
                 mixer_subset=None, inference_params=None, **kwargs):
