@@ -20,11 +20,16 @@ def tensor(name, value):
     return value if value.dim() == 0 or value.stride(-1) == 1 else value.contiguous()
 
 
+def constant(value):
+    """Without its gradient, for calls that have none."""
+    return value.detach() if value.requires_grad else value
+
+
 def new_rows(name, value):
     """New keys or values (B, new, Hk, D); none are no argument at all."""
     if value is None:
         return None
-    value = tensor(name, value).detach()
+    value = constant(tensor(name, value))
     return None if value.dim() == 4 and value.shape[1] == 0 else value
 
 

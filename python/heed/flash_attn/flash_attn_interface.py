@@ -1,9 +1,11 @@
 # flash_attn_interface.py: flash-attn 2.8's seven functions, with its signatures, computed by heed. Not
 # here: how arguments are translated (_call.py, _ragged.py), the names with an underscore (_private.py).
 """flash-attn's interface module: the public functions, and the private ones that others import."""
+from torch import Tensor
+
 from .._api import decode
 from .._core import ArgumentTypeError
-from ._call import attend, bounds, cap, new_rows, shown_lse, splits, tensor, unpack
+from ._call import attend, bounds, cap, constant, new_rows, shown_lse, splits, tensor, unpack
 from ._private import (  # noqa: F401  (they are imported from here)
     _flash_attn_backward,
     _flash_attn_forward,
@@ -165,10 +167,10 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, rotary_cos=None
     """
     splits(num_splits, _MOST_SPLITS)
     for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
-        if not hasattr(cache, "detach"):
+        if not isinstance(cache, Tensor):
             raise ArgumentTypeError(f"{name} is a {type(cache).__name__}: it must be a PyTorch tensor")
     result = decode(
-        tensor("q", q).detach(), k_cache.detach(), v_cache.detach(), k_new=new_rows("k", k),
+        constant(tensor("q", q)), constant(k_cache), constant(v_cache), k_new=new_rows("k", k),
         v_new=new_rows("v", v), rotary_cos=rotary_cos, rotary_sin=rotary_sin,
         rotary_interleaved=bool(rotary_interleaved), cache_seqlens=cache_seqlens,
         cache_batch_idx=cache_batch_idx, cache_leftpad=cache_leftpad, block_table=block_table,
