@@ -1,0 +1,178 @@
+# test_compare.py: `python -m heed.compare` computes what it says, on tiny cases. Not here: any speed.
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import heed
+from heed.compare import __main__ as command
+from heed.compare import cases, peers, plots, report, sides, worker
+
+
+def run(*arguments, capsys):
+    assert command.main(["--quick", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("case", [
+    cases.Case("full", "backward", sq=7, sk=9, d=4, batch=2, heads=4, kv_heads=2),
+    cases.Case("causal", "backward", sq=5, sk=9, d=4, causal=True),
+    cases.Case("window", "forward", sq=9, sk=9, d=4, causal=True, window=3),
+    cases.Case("ragged", "forward", d=4, heads=2, kv_heads=2, causal=True, lengths=(3, 1, 6)),
+    cases.Case("decode", "decode", sq=1, sk=30, d=8, heads=6, kv_heads=2)], ids=lambda c: c.name)
+def test_truth_is_pytorchs_math(case):
+    torch = pytest.importorskip("torch")
+    data = cases.inputs(case)
+    want = cases.truth(case, data)
+    parts = [tuple(torch.from_numpy(data[n]).double()[b] for n in ("q", "k", "v", "dout")) for b in range(case.batch)]
+    if case.lengths:
+        parts = list(zip(*(torch.from_numpy(data[n]).double().split(case.lengths) for n in ("q", "k", "v", "dout"))))
+    at = 0
+    for b, (q, k, v, dout) in enumerate(parts):
+        i, j = torch.arange(len(q))[:, None] + len(k) - len(q), torch.arange(len(k))
+        seen = torch.ones(len(q), len(k), dtype=torch.bool)
+        seen = seen & (j <= i) if case.causal else seen
+        seen = seen & (j >= i - case.window) if case.window is not None else seen
+        leaves = [t.clone().requires_grad_() for t in (q, k, v)]
+        turned = [t.transpose(0, 1) for t in leaves]
+        o = torch.nn.functional.scaled_dot_product_attention(*turned, attn_mask=seen, enable_gqa=True).transpose(0, 1)
+        mine = want["o"][b] if not case.lengths else want["o"][at:at + len(q)]
+        at += len(q)
+        np.testing.assert_allclose(mine, o.detach(), atol=1e-12)
+        if case.op == "backward":
+            for name, g in zip("qkv", torch.autograd.grad(o, leaves, dout)):
+                np.testing.assert_allclose(want[f"d{name}"][b], g, atol=1e-12)
+
+
+def test_pairs_and_rows():
+    assert cases.Case("", "forward", sq=4, sk=4, causal=True).pairs() == 10
+    assert cases.Case("", "forward", sq=4, sk=4, causal=True, window=1).pairs() == 7
+    assert cases.Case("", "forward", sq=2, sk=5, batch=3, heads=2).pairs() == 60
+    assert cases.Case("", "forward", causal=True, lengths=(2, 3)).pairs() == 9
+    assert cases.Case("", "backward", sq=2, sk=2, d=8).flops() == 14 * 8 * 4
+    case = cases.Case("", "forward", sq=300, sk=300, d=4)
+    assert len(cases.truth(case, cases.inputs(case))["rows"]) == 256
+    x = np.array([1.0, 1 + 2**-8, 1 + 2**-7, 3.0e38], np.float32)
+    assert cases.rounded(x, "bf16")[:3].tolist() == [1.0, 1.0, 1 + 2**-7]
+    names = [c.name for c in cases.all_cases()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("side", [s for s in sides.SIDES if s != "torch-best"])
+def test_sides_are_right(side):
+    """Every side on every quick case, in this process: errors of its dtype, or a reason."""
+    why = peers.missing(side)
+    if why:
+        pytest.skip(why)
+    offered = 0
+    for case in cases.quick_cases():
+        if case.op == "train":
+            continue
+        data = cases.inputs(case)
+        try:
+            call, numbers = sides.prepare(side, case, data, 1)
+        except sides.NotOffered as reason:
+            assert len(str(reason)) > 5 and side != "heed"
+            continue
+        got, want = numbers(call()), cases.truth(case, data)
+        if "rows" in want:
+            got["o"] = got["o"][:, want.pop("rows")]
+        for name, expected in want.items():
+            np.testing.assert_allclose(got[name], expected, atol=2e-5 if case.dtype == "f32" else 0.05)
+        offered += 1
+    assert offered >= 4
+
+
+def test_heed_without_pytorch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for case in cases.quick_cases():
+        if case.op != "train":
+            data = cases.inputs(case)
+            call, numbers = sides.prepare("heed", case, data, 1)
+            want = cases.truth(case, data)
+            rows = want.pop("rows", slice(None))
+            got = numbers(call())
+            got["o"] = got["o"] if case.lengths else got["o"][:, rows]
+            for name, expected in want.items():
+                np.testing.assert_allclose(got[name], expected, atol=2e-5 if case.dtype == "f32" else 0.05)
+
+
+@pytest.mark.parametrize("side", ["heed", "torch", "torch-math"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_training_step(side, dtype):
+    torch = pytest.importorskip("torch")
+    from heed.compare import gpt
+    case = cases.Case("", "train", dtype, 12, 12, 8, heads=2, kv_heads=2, causal=True, layers=2)
+    with torch.enable_grad():
+        step, numbers, truth = gpt.prepare(side, case, 1)
+        first = float(step().detach())
+        got, want = numbers(None), truth()
+        assert len(want) == 2
+        for name, expected in want.items():
+            np.testing.assert_allclose(got[name], expected, atol=1e-5 if dtype == "f32" else 0.02)
+        for _ in range(20):
+            last = float(step().detach())
+        assert last < first
+
+
+def test_command(capsys, tmp_path, monkeypatch):
+    needs_torch = importlib.util.find_spec("torch") is not None
+    chosen = "heed,torch" if needs_torch else "heed"
+    said = run("--sides", chosen, "--out", str(tmp_path), "--only", "forward f32|GPT f32|sweep", capsys=capsys)
+    assert len(said["cases"]) == 4
+    for row in said["cases"]:
+        mine = row["sides"]["heed"]
+        if row["case"]["op"] == "train" and not needs_torch:
+            assert "training needs PyTorch" in mine["not_offered"]
+            continue
+        assert 0 < mine["max_error"] < 1e-4 and mine["ms"] > 0 and mine["times_heed"] == 1
+        assert mine["bytes"] is None or mine["bytes"] >= 0
+    written = sorted(p.suffix for p in tmp_path.iterdir())
+    plotted = importlib.util.find_spec("matplotlib") is not None
+    assert written == [".json", ".md"] + [".png"] * (2 if plotted else 0)
+    text = next(tmp_path.glob("*.md")).read_text(encoding="utf-8")
+    assert "| forward f32 N=48 causal | heed |" in text and "thread(s)" in text
+    monkeypatch.setenv("COLUMNS", "200")
+    report.on_terminal(said)
+    assert "forward f32 N=48" in capsys.readouterr().out
+
+
+def test_a_side_that_dies_is_told(tmp_path):
+    process = peers.Process("heed", 1)
+    process.process.kill()
+    process.process.wait()
+    process.load(next(cases.quick_cases()), "none", "none")
+    assert "the process ended with code" in process.answer()["failed"]
+    process.close()
+    process = peers.Process("heed", 1)
+    process.load(next(cases.quick_cases()), str(tmp_path / "missing.npz"), "none")
+    assert "missing.npz" in process.answer()["failed"]
+    process.close()
+
+
+def test_words(capsys, monkeypatch):
+    for arguments, words in ((["--only", "no such case"], "no case matches"), (["--sides", "jax"], "the sides are heed"),
+                             (["--rounds", "0"], "must be at least 1"), (["--only", "("], "unterminated")):
+        with pytest.raises(SystemExit) as end:
+            command.main(["--quick", *arguments])
+        assert end.value.code == 2 and words in capsys.readouterr().err
+    assert command.main(["--list"]) == 0
+    assert "BERT shape" in capsys.readouterr().out
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert peers.missing("onnxruntime") == "not installed: onnxruntime, onnx"
+    with pytest.raises(SystemExit):
+        command.main(["--quick", "--sides", "openvino"])
+    assert "no side is left: OpenVINO: not installed" in capsys.readouterr().err
+
+
+def test_memory_is_seen():
+    out, grown = worker.growth(lambda: np.ones(4 << 20).sum())
+    assert out == 4 << 20 and (grown is None or 30 << 20 < grown < 40 << 20)
+
+
+def test_nothing_to_plot(tmp_path):
+    pytest.importorskip("matplotlib")
+    assert plots.draw({"cases": []}, str(tmp_path / "x")) == []
+    assert heed.__version__
