@@ -1,9 +1,18 @@
 # flash.py: calls of heed.flash_attn for its tests, and what flash-attn's arguments mean in the words of
 # plain.py. Not here: what is tested.
+import inspect
+
 import arrays
 import numpy as np
 import plain
 from hypothesis import strategies as st
+
+
+def signature(function):
+    """Names, order and defaults; flash-attn has no types there."""
+    given = inspect.signature(function)
+    bare = [p.replace(annotation=p.empty) for p in given.parameters.values()]
+    return str(given.replace(parameters=bare, return_annotation=given.empty))
 
 
 def rows(rng, shape, dtype="f32"):

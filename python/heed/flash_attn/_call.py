@@ -2,6 +2,7 @@
 # Not here: the functions by their names (flash_attn_interface.py, _private.py), ragged rows (_ragged.py).
 import math
 import operator
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch import Tensor
 from .. import _torch
 from .._api import attention
 from .._core import ArgumentTypeError, Error
+
+Window = Sequence[int | None] | Tensor  # (left, right)
 
 _ROUND = 128  # flash-attn rounds the axes of S_dmask up to it
 

@@ -23,7 +23,7 @@ _finder = None
 class _Distribution(importlib.metadata.Distribution):
     """What importlib.metadata answers for a package that no installer knows."""
 
-    def __init__(self, top, name, version):
+    def __init__(self, top, name: str, version) -> None:
         self._texts = {
             "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
                         f"Summary: the interface of {name}, computed by heed\n",
@@ -39,7 +39,7 @@ class _Distribution(importlib.metadata.Distribution):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, tops):
+    def __init__(self, tops) -> None:
         self.distributions = {_PACKAGES[top][2]: _Distribution(top, *_PACKAGES[top][2:]) for top in tops}
 
     def find_spec(self, fullname, path=None, target=None):
@@ -59,7 +59,7 @@ def _is_real(top):
         return True
 
 
-def install(*, replace=False, flash_attn_3=False):
+def install(*, replace: bool = False, flash_attn_3: bool = False) -> None:
     """Makes ``import flash_attn`` find heed.flash_attn, in this process.
 
     replace : also where the real package is installed or imported; what imported it before keeps it.
@@ -93,7 +93,7 @@ def install(*, replace=False, flash_attn_3=False):
         sys.meta_path.insert(0, _finder)  # before an installed one's own answer
 
 
-def uninstall():
+def uninstall() -> None:
     """Undoes install(): the names are gone, or again what they were. Without install() nothing happens."""
     global _finder
     if _finder is None:

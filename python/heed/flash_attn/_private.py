@@ -9,17 +9,18 @@ from ._call import attend, bounds, cap, hidden_lse, length, round_up, tensor
 from ._ragged import attend_ragged, covered
 
 
-def maybe_contiguous(x):
+def maybe_contiguous(x: Tensor | None) -> Tensor | None:
     """x with a last stride of 1; None stays None."""
     return None if x is None else tensor("x", x)
 
 
-def round_multiple(x, m):
+def round_multiple(x: int, m: int) -> int:
     """x rounded up to a multiple of m."""
     return -(-x // m) * m
 
 
-def _get_block_size_n(device, head_dim, is_dropout, is_causal):
+def _get_block_size_n(device: torch.device | str | None, head_dim: int, is_dropout: bool,
+                      is_causal: bool) -> int:
     """How many keys a block of S_dmask covers: all of them, for heed gives exp(s − row maximum)."""
     return 1 << 30
 
@@ -32,8 +33,10 @@ def _forward(run, q, dropout_p, return_softmax):
         return out, lse, probs, rng
 
 
-def _flash_attn_forward(q, k, v, dropout_p, softmax_scale, causal, window_size_left, window_size_right,
-                        softcap, alibi_slopes, return_softmax):
+def _flash_attn_forward(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, softmax_scale: float | None,
+                        causal: bool, window_size_left: int, window_size_right: int, softcap: float,
+                        alibi_slopes: Tensor | None,
+                        return_softmax: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(out, softmax_lse, S_dmask, rng_state): no gradient; rng_state int64 (2,) = (seed, offset)."""
     q, k, v = tensor("q", q), tensor("k", k), tensor("v", v)
     return _forward(
@@ -43,10 +46,15 @@ def _flash_attn_forward(q, k, v, dropout_p, softmax_scale, causal, window_size_l
         q, dropout_p, return_softmax)
 
 
-def _flash_attn_varlen_forward(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p,
-                               softmax_scale, causal, window_size_left=-1, window_size_right=-1,
-                               softcap=0.0, alibi_slopes=None, return_softmax=False, block_table=None,
-                               leftpad_k=None, seqused_k=None, zero_tensors=False, num_splits=0):
+def _flash_attn_varlen_forward(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor,
+                               cu_seqlens_k: Tensor, max_seqlen_q: int | Tensor,
+                               max_seqlen_k: int | Tensor, dropout_p: float, softmax_scale: float | None,
+                               causal: bool, window_size_left: int = -1, window_size_right: int = -1,
+                               softcap: float = 0.0, alibi_slopes: Tensor | None = None,
+                               return_softmax: bool = False, block_table: Tensor | None = None,
+                               leftpad_k: Tensor | None = None, seqused_k: Tensor | None = None,
+                               zero_tensors: bool = False,
+                               num_splits: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As _flash_attn_forward, ragged. leftpad_k, seqused_k: int32 (B,), keys leftpad_k[b] …
     seqused_k[b] − 1 of each slot count. zero_tensors: rows of no sequence are 0 always."""
     return _forward(
@@ -93,9 +101,11 @@ def _gradients(dout, q, k, v, out, softmax_lse, into, dropout_p, softmax_scale, 
         return torch.linalg.vecdot(dout.float(), out.float())  # the rows of softmax_d, head last
 
 
-def _flash_attn_backward(dout, q, k, v, out, softmax_lse, dq, dk, dv, dropout_p, softmax_scale, causal,
-                         window_size_left, window_size_right, softcap, alibi_slopes, deterministic,
-                         rng_state=None):
+def _flash_attn_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, softmax_lse: Tensor,
+                         dq: Tensor | None, dk: Tensor | None, dv: Tensor | None, dropout_p: float,
+                         softmax_scale: float | None, causal: bool, window_size_left: int,
+                         window_size_right: int, softcap: float, alibi_slopes: Tensor | None,
+                         deterministic: bool, rng_state: Tensor | None = None) -> Tensor:
     """Writes dq, dk and dv (each may be None); returns softmax_d = Σ dout · out, float32 (B, H, Sq rounded
     up to a multiple of 128)."""
     rows = _gradients(dout, q, k, v, out, softmax_lse, (dq, dk, dv), dropout_p, softmax_scale, causal,
@@ -103,10 +113,14 @@ def _flash_attn_backward(dout, q, k, v, out, softmax_lse, dq, dk, dv, dropout_p,
     return torch.nn.functional.pad(rows.transpose(1, 2), (0, round_up(q.shape[1]) - q.shape[1]))
 
 
-def _flash_attn_varlen_backward(dout, q, k, v, out, softmax_lse, dq, dk, dv, cu_seqlens_q, cu_seqlens_k,
-                                max_seqlen_q, max_seqlen_k, dropout_p, softmax_scale, causal,
-                                window_size_left, window_size_right, softcap, alibi_slopes, deterministic,
-                                rng_state=None, zero_tensors=False):
+def _flash_attn_varlen_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor,
+                                softmax_lse: Tensor, dq: Tensor | None, dk: Tensor | None,
+                                dv: Tensor | None, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,
+                                max_seqlen_q: int | Tensor, max_seqlen_k: int | Tensor, dropout_p: float,
+                                softmax_scale: float | None, causal: bool, window_size_left: int,
+                                window_size_right: int, softcap: float, alibi_slopes: Tensor | None,
+                                deterministic: bool, rng_state: Tensor | None = None,
+                                zero_tensors: bool = False) -> Tensor:
     """As _flash_attn_backward, ragged; softmax_d is (H, Tq + 128 B), entry b from cu_seqlens_q[b] + 128 b."""
     ragged, _ = covered(tensor("q", q), tensor("k", k), cu_seqlens_q, cu_seqlens_k,
                         length("max_seqlen_q", max_seqlen_q), length("max_seqlen_k", max_seqlen_k),

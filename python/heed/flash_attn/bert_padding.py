@@ -2,6 +2,7 @@
 # are compositions of PyTorch's operators and differentiable. Not here: attention.
 """Padded batches (B, S, …) to packed rows (T, …) and back."""
 import torch
+from torch import Tensor
 
 from .._core import Error
 
@@ -15,17 +16,17 @@ __all__ = [
 ]
 
 
-def index_first_axis(input, indices):
+def index_first_axis(input: Tensor, indices: Tensor) -> Tensor:
     """The rows of input (N, …) that indices (M,) name: (M, …)."""
     return input.index_select(0, indices)
 
 
-def index_first_axis_residual(input, indices):
+def index_first_axis_residual(input: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     """index_first_axis, and input without gradient."""
     return index_first_axis(input, indices), input.detach()
 
 
-def index_put_first_axis(values, indices, first_axis_dim):
+def index_put_first_axis(values: Tensor, indices: Tensor, first_axis_dim: int) -> Tensor:
     """values (M, …) at the rows indices (M,) of zeros (first_axis_dim, …)."""
     zeros = values.new_zeros((first_axis_dim, *values.shape[1:]))
     return zeros.index_copy(0, indices, values)
@@ -45,7 +46,8 @@ def _longest(lengths):
     return int(lengths.max()) if lengths.numel() else 0
 
 
-def unpad_input(hidden_states, attention_mask, unused_mask=None):
+def unpad_input(hidden_states: Tensor, attention_mask: Tensor,
+                unused_mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, int, Tensor]:
     """Drops the padding of a batch.
 
     Parameters
@@ -70,7 +72,8 @@ def unpad_input(hidden_states, attention_mask, unused_mask=None):
             _longest(lengths), attention_mask.sum(-1, dtype=torch.int32))
 
 
-def unpad_input_for_concatenated_sequences(hidden_states, attention_mask_in_length):
+def unpad_input_for_concatenated_sequences(hidden_states: Tensor,
+                                           attention_mask_in_length: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
     """unpad_input for rows that hold several sequences one after the other.
 
     attention_mask_in_length : (B, S) integers: the lengths of a row's sequences, then zeros.
@@ -93,6 +96,6 @@ def unpad_input_for_concatenated_sequences(hidden_states, attention_mask_in_leng
             _longest(lengths))
 
 
-def pad_input(hidden_states, indices, batch, seqlen):
+def pad_input(hidden_states: Tensor, indices: Tensor, batch: int, seqlen: int) -> Tensor:
     """The way back: rows (T, …) to (batch, seqlen, …), zeros where no row goes."""
     return index_put_first_axis(hidden_states, indices, batch * seqlen).unflatten(0, (batch, seqlen))

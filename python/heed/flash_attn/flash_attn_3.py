@@ -1,11 +1,14 @@
 # flash_attn_3.py: flash-attn 3's functions by its signatures, and s_aux (sinks) as its forks have it. Not
 # here: how arguments are translated (_flash_attn_3.py), its private names.
 """flash-attn 3's interface module on heed. Here the first argument after v is softmax_scale."""
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from .._api import attention, decode, merge
 from .._core import Error
-from ._call import length, new_rows, tensor
+from ._call import Window, length, new_rows, tensor
 from ._flash_attn_3 import check_tuning, options, prepare, ragged
 from .layers.rotary import apply_rotary_emb
 
@@ -13,9 +16,13 @@ __all__ = ["flash_attn_combine", "flash_attn_func", "flash_attn_qkvpacked_func",
            "flash_attn_with_kvcache", "get_scheduler_metadata"]
 
 
-def flash_attn_func(q, k, v, softmax_scale=None, causal=False, qv=None, q_descale=None, k_descale=None,
-                    v_descale=None, window_size=(-1, -1), attention_chunk=0, softcap=0.0, num_splits=1,
-                    pack_gqa=None, deterministic=False, sm_margin=0, return_attn_probs=False, s_aux=None):
+def flash_attn_func(q: Tensor, k: Tensor, v: Tensor, softmax_scale: float | None = None,
+                    causal: bool = False, qv: Tensor | None = None, q_descale: Tensor | None = None,
+                    k_descale: Tensor | None = None, v_descale: Tensor | None = None,
+                    window_size: Window = (-1, -1), attention_chunk: int = 0, softcap: float = 0.0,
+                    num_splits: int = 1, pack_gqa: bool | None = None, deterministic: bool = False,
+                    sm_margin: int = 0, return_attn_probs: bool = False,
+                    s_aux: Tensor | None = None) -> Any:
     """Attention with flash-attn 3's arguments.
 
     Parameters
@@ -45,10 +52,12 @@ def flash_attn_func(q, k, v, softmax_scale=None, causal=False, qv=None, q_descal
     return (out, lse) if return_attn_probs else out
 
 
-def flash_attn_qkvpacked_func(qkv, softmax_scale=None, causal=False, q_descale=None, k_descale=None,
-                              v_descale=None, window_size=(-1, -1), attention_chunk=0, softcap=0.0,
-                              deterministic=False, num_heads_q=None, sm_margin=0, return_attn_probs=False,
-                              s_aux=None):
+def flash_attn_qkvpacked_func(qkv: Tensor, softmax_scale: float | None = None, causal: bool = False,
+                              q_descale: Tensor | None = None, k_descale: Tensor | None = None,
+                              v_descale: Tensor | None = None, window_size: Window = (-1, -1),
+                              attention_chunk: int = 0, softcap: float = 0.0, deterministic: bool = False,
+                              num_heads_q: int | None = None, sm_margin: int = 0,
+                              return_attn_probs: bool = False, s_aux: Tensor | None = None) -> Any:
     """flash_attn_func with qkv (B, S, 3, H, D), or (B, S, num_heads_q + 2 Hk, D)."""
     qkv = tensor("qkv", qkv)
     if num_heads_q is None and qkv.dim() == 5 and qkv.shape[2] == 3:
@@ -65,11 +74,16 @@ def flash_attn_qkvpacked_func(qkv, softmax_scale=None, causal=False, q_descale=N
                            s_aux)
 
 
-def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, seqused_q=None,
-                           seqused_k=None, softmax_scale=None, causal=False, qv=None, q_descale=None,
-                           k_descale=None, v_descale=None, window_size=(-1, -1), attention_chunk=0,
-                           softcap=0.0, num_splits=1, pack_gqa=None, deterministic=False, sm_margin=0,
-                           return_attn_probs=False, s_aux=None):
+def flash_attn_varlen_func(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,
+                           max_seqlen_q: int | Tensor, max_seqlen_k: int | Tensor,
+                           seqused_q: Tensor | None = None, seqused_k: Tensor | None = None,
+                           softmax_scale: float | None = None, causal: bool = False,
+                           qv: Tensor | None = None, q_descale: Tensor | None = None,
+                           k_descale: Tensor | None = None, v_descale: Tensor | None = None,
+                           window_size: Window = (-1, -1), attention_chunk: int = 0, softcap: float = 0.0,
+                           num_splits: int = 1, pack_gqa: bool | None = None, deterministic: bool = False,
+                           sm_margin: int = 0, return_attn_probs: bool = False,
+                           s_aux: Tensor | None = None) -> Any:
     """flash_attn_func for ragged batches, (T, H, D) with cu_seqlens int32 (B + 1,).
 
     seqused_q, seqused_k : int32 (B,): only so many first rows of each slot count. Queries behind give 0,
@@ -101,13 +115,22 @@ def _entry(x, b, cu=None):
     return x[b:b + 1] if isinstance(x, torch.Tensor) and x.dim() else x
 
 
-def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, qv=None, rotary_cos=None, rotary_sin=None,
-                            cache_seqlens=None, cache_batch_idx=None, cache_leftpad=None, page_table=None,
-                            cu_seqlens_q=None, cu_seqlens_k_new=None, max_seqlen_q=None, rotary_seqlens=None,
-                            q_descale=None, k_descale=None, v_descale=None, softmax_scale=None,
-                            causal=False, window_size=(-1, -1), attention_chunk=0, softcap=0.0,
-                            rotary_interleaved=True, scheduler_metadata=None, num_splits=0, pack_gqa=None,
-                            sm_margin=0, return_softmax_lse=False, s_aux=None):
+def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tensor | None = None,
+                            v: Tensor | None = None, qv: Tensor | None = None,
+                            rotary_cos: Tensor | None = None, rotary_sin: Tensor | None = None,
+                            cache_seqlens: int | Tensor | None = None,
+                            cache_batch_idx: Tensor | None = None, cache_leftpad: Tensor | None = None,
+                            page_table: Tensor | None = None, cu_seqlens_q: Tensor | None = None,
+                            cu_seqlens_k_new: Tensor | None = None,
+                            max_seqlen_q: int | Tensor | None = None,
+                            rotary_seqlens: Tensor | None = None, q_descale: Tensor | None = None,
+                            k_descale: Tensor | None = None, v_descale: Tensor | None = None,
+                            softmax_scale: float | None = None, causal: bool = False,
+                            window_size: Window = (-1, -1), attention_chunk: int = 0,
+                            softcap: float = 0.0, rotary_interleaved: bool = True,
+                            scheduler_metadata: Tensor | None = None, num_splits: int = 0,
+                            pack_gqa: bool | None = None, sm_margin: int = 0,
+                            return_softmax_lse: bool = False, s_aux: Tensor | None = None) -> Any:
     """heed.flash_attn.flash_attn_with_kvcache with flash-attn 3's arguments.
 
     q : (B, Sq, H, D), or (T, H, D) with cu_seqlens_q; k, v : (B, new, Hk, D), or (T, Hk, D) with
@@ -161,7 +184,8 @@ def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, qv=None, rotary
     return (out, lse, empty, empty) if return_softmax_lse else out
 
 
-def flash_attn_combine(out_partial, lse_partial, out=None, out_dtype=None):
+def flash_attn_combine(out_partial: Tensor, lse_partial: Tensor, out: Tensor | None = None,
+                       out_dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
     """One result from parts over disjoint keys: out_partial float32 (parts, B, S, H, D), lse_partial float32
     (parts, B, S, H). Returns (out (B, S, H, D) in out_dtype, lse (B, S, H)); out : written if given."""
     if out_partial.dim() != 5 or lse_partial.shape != out_partial.shape[:-1]:
@@ -176,10 +200,14 @@ def flash_attn_combine(out_partial, lse_partial, out=None, out_dtype=None):
     return result, lse.transpose(1, 2)
 
 
-def get_scheduler_metadata(batch_size, max_seqlen_q, max_seqlen_k, num_heads_q, num_heads_kv, headdim,
-                           cache_seqlens, qkv_dtype=torch.bfloat16, headdim_v=None, cu_seqlens_q=None,
-                           cu_seqlens_k_new=None, cache_leftpad=None, page_size=None, max_seqlen_k_new=0,
-                           causal=False, window_size=(-1, -1), attention_chunk=0, has_softcap=False,
-                           num_splits=0, pack_gqa=None, sm_margin=0):
+def get_scheduler_metadata(batch_size: int, max_seqlen_q: int, max_seqlen_k: int, num_heads_q: int,
+                           num_heads_kv: int, headdim: int, cache_seqlens: Tensor,
+                           qkv_dtype: torch.dtype = torch.bfloat16, headdim_v: int | None = None,
+                           cu_seqlens_q: Tensor | None = None, cu_seqlens_k_new: Tensor | None = None,
+                           cache_leftpad: Tensor | None = None, page_size: int | None = None,
+                           max_seqlen_k_new: int = 0, causal: bool = False,
+                           window_size: Window = (-1, -1), attention_chunk: int = 0,
+                           has_softcap: bool = False, num_splits: int = 0, pack_gqa: bool | None = None,
+                           sm_margin: int = 0) -> Tensor:
     """For scheduler_metadata: an empty int32 tensor, as a call makes its own plan."""
     return torch.empty((0,), dtype=torch.int32)

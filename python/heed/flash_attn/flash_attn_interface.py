@@ -1,11 +1,13 @@
 # flash_attn_interface.py: flash-attn 2.8's seven functions, with its signatures, computed by heed. Not
 # here: how arguments are translated (_call.py, _ragged.py), the names with an underscore (_private.py).
 """flash-attn's interface module: the public functions, and the private ones that others import."""
+from typing import Any
+
 from torch import Tensor
 
 from .._api import decode
 from .._core import ArgumentTypeError
-from ._call import attend, bounds, cap, constant, new_rows, shown_lse, splits, tensor, unpack
+from ._call import Window, attend, bounds, cap, constant, new_rows, shown_lse, splits, tensor, unpack
 from ._private import (  # noqa: F401  (they are imported from here)
     _flash_attn_backward,
     _flash_attn_forward,
@@ -35,8 +37,11 @@ __all__ = [
 ]
 
 
-def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1),
-                    softcap=0.0, alibi_slopes=None, deterministic=False, return_attn_probs=False):
+def flash_attn_func(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0,
+                    softmax_scale: float | None = None, causal: bool = False,
+                    window_size: Window = (-1, -1), softcap: float = 0.0,
+                    alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                    return_attn_probs: bool = False) -> Any:
     """softmax(softmax_scale · q kᵀ) v as flash-attn 2.8's function of this name, on the CPU.
 
     Parameters
@@ -67,27 +72,33 @@ def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False, wi
                   window_size, softcap, alibi_slopes, return_attn_probs)
 
 
-def flash_attn_kvpacked_func(q, kv, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1),
-                             softcap=0.0, alibi_slopes=None, deterministic=False, return_attn_probs=False):
+def flash_attn_kvpacked_func(q: Tensor, kv: Tensor, dropout_p: float = 0.0,
+                             softmax_scale: float | None = None, causal: bool = False,
+                             window_size: Window = (-1, -1), softcap: float = 0.0,
+                             alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                             return_attn_probs: bool = False) -> Any:
     """flash_attn_func with kv (B, Sk, 2, Hk, D) in one tensor; nothing is copied in the forward."""
     k, v = unpack("kv", kv, 2, 5)
     return attend(tensor("q", q), k, v, dropout_p, softmax_scale, causal, window_size, softcap,
                   alibi_slopes, return_attn_probs)
 
 
-def flash_attn_qkvpacked_func(qkv, dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1),
-                              softcap=0.0, alibi_slopes=None, deterministic=False,
-                              return_attn_probs=False):
+def flash_attn_qkvpacked_func(qkv: Tensor, dropout_p: float = 0.0, softmax_scale: float | None = None,
+                              causal: bool = False, window_size: Window = (-1, -1), softcap: float = 0.0,
+                              alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                              return_attn_probs: bool = False) -> Any:
     """flash_attn_func with qkv (B, S, 3, H, D) in one tensor; nothing is copied in the forward."""
     q, k, v = unpack("qkv", qkv, 3, 5)
     return attend(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes,
                   return_attn_probs)
 
 
-def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p=0.0,
-                           softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0,
-                           alibi_slopes=None, deterministic=False, return_attn_probs=False,
-                           block_table=None):
+def flash_attn_varlen_func(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,
+                           max_seqlen_q: int | Tensor, max_seqlen_k: int | Tensor, dropout_p: float = 0.0,
+                           softmax_scale: float | None = None, causal: bool = False,
+                           window_size: Window = (-1, -1), softcap: float = 0.0,
+                           alibi_slopes: Tensor | None = None, deterministic: bool = False,
+                           return_attn_probs: bool = False, block_table: Tensor | None = None) -> Any:
     """flash_attn_func for a ragged batch, sequences packed one after the other.
 
     Parameters
@@ -116,30 +127,37 @@ def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, ma
                          block_table)
 
 
-def flash_attn_varlen_kvpacked_func(q, kv, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
-                                    dropout_p=0.0, softmax_scale=None, causal=False, window_size=(-1, -1),
-                                    softcap=0.0, alibi_slopes=None, deterministic=False,
-                                    return_attn_probs=False):
+def flash_attn_varlen_kvpacked_func(q: Tensor, kv: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,
+                                    max_seqlen_q: int | Tensor, max_seqlen_k: int | Tensor,
+                                    dropout_p: float = 0.0, softmax_scale: float | None = None,
+                                    causal: bool = False, window_size: Window = (-1, -1),
+                                    softcap: float = 0.0, alibi_slopes: Tensor | None = None,
+                                    deterministic: bool = False, return_attn_probs: bool = False) -> Any:
     """flash_attn_varlen_func with kv (Tk, 2, Hk, D) in one tensor."""
     k, v = unpack("kv", kv, 2, 4)
     return attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p,
                          softmax_scale, causal, window_size, softcap, alibi_slopes, return_attn_probs)
 
 
-def flash_attn_varlen_qkvpacked_func(qkv, cu_seqlens, max_seqlen, dropout_p=0.0, softmax_scale=None,
-                                     causal=False, window_size=(-1, -1), softcap=0.0, alibi_slopes=None,
-                                     deterministic=False, return_attn_probs=False):
+def flash_attn_varlen_qkvpacked_func(qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int | Tensor,
+                                     dropout_p: float = 0.0, softmax_scale: float | None = None,
+                                     causal: bool = False, window_size: Window = (-1, -1),
+                                     softcap: float = 0.0, alibi_slopes: Tensor | None = None,
+                                     deterministic: bool = False, return_attn_probs: bool = False) -> Any:
     """flash_attn_varlen_func with qkv (T, 3, H, D) in one tensor."""
     q, k, v = unpack("qkv", qkv, 3, 4)
     return attend_ragged(q, k, v, cu_seqlens, cu_seqlens, max_seqlen, max_seqlen, dropout_p, softmax_scale,
                          causal, window_size, softcap, alibi_slopes, return_attn_probs)
 
 
-def flash_attn_with_kvcache(q, k_cache, v_cache, k=None, v=None, rotary_cos=None, rotary_sin=None,
-                            cache_seqlens=None, cache_batch_idx=None, cache_leftpad=None, block_table=None,
-                            softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0,
-                            rotary_interleaved=True, alibi_slopes=None, num_splits=0,
-                            return_softmax_lse=False):
+def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tensor | None = None,
+                            v: Tensor | None = None, rotary_cos: Tensor | None = None,
+                            rotary_sin: Tensor | None = None, cache_seqlens: int | Tensor | None = None,
+                            cache_batch_idx: Tensor | None = None, cache_leftpad: Tensor | None = None,
+                            block_table: Tensor | None = None, softmax_scale: float | None = None,
+                            causal: bool = False, window_size: Window = (-1, -1), softcap: float = 0.0,
+                            rotary_interleaved: bool = True, alibi_slopes: Tensor | None = None,
+                            num_splits: int = 0, return_softmax_lse: bool = False) -> Any:
     """Attention of new queries against a cache, which new keys and values join first, in place.
 
     Parameters

@@ -2,6 +2,8 @@
 # flash_attn.layers.rotary. Compositions of PyTorch's operators, differentiable in x. Not here: rotation
 # inside a call on a cache, which heed.decode does.
 """Rotary embedding: apply_rotary_emb and RotaryEmbedding."""
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ __all__ = ["RotaryEmbedding", "apply_rotary_emb", "apply_rotary_emb_func", "appl
            "apply_rotary_emb_qkv_", "apply_rotary_emb_torch", "rotate_half"]
 
 
-def rotate_half(x, interleaved=False):
+def rotate_half(x: Tensor, interleaved: bool = False) -> Tensor:
     """(−b, a) of the pairs (a, b): entries 2i and 2i + 1, or i and i + D/2."""
     if interleaved:
         return torch.stack((-x[..., 1::2], x[..., ::2]), -1).flatten(-2)
@@ -28,7 +30,7 @@ def _rotated(x, cos, sin, interleaved):
     return (torch.stack(pair, -1).flatten(-2) if interleaved else torch.cat(pair, -1)).to(x.dtype)
 
 
-def apply_rotary_emb_torch(x, cos, sin, interleaved=False):
+def apply_rotary_emb_torch(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
     """x (B, S, H, D) rotated from position 0 on; cos, sin (S, R / 2) or (B, S, R / 2)."""
     ro = 2 * cos.shape[-1]
     cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)
@@ -84,8 +86,9 @@ def _tables(x, cos, sin, seqlen_offsets, cu_seqlens):
     return cos[rows].unsqueeze(-2), sin[rows].unsqueeze(-2)
 
 
-def apply_rotary_emb(x, cos, sin, interleaved=False, inplace=False, seqlen_offsets=0, cu_seqlens=None,
-                     max_seqlen=None):
+def apply_rotary_emb(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False,
+                     inplace: bool = False, seqlen_offsets: int | Tensor = 0,
+                     cu_seqlens: Tensor | None = None, max_seqlen: int | Tensor | None = None) -> Tensor:
     """Rotates the first R entries of x; the others pass through.
 
     Parameters
@@ -127,8 +130,9 @@ def _qk(qkv, num_heads_q):
     return qkv[:, :, :num_heads_q], qkv[:, :, num_heads_q:num_heads_q + kv_heads]
 
 
-def apply_rotary_emb_qkv_(qkv, cos, sin, cos_k=None, sin_k=None, interleaved=False, seqlen_offsets=0,
-                          num_heads_q=None):
+def apply_rotary_emb_qkv_(qkv: Tensor, cos: Tensor, sin: Tensor, cos_k: Tensor | None = None,
+                          sin_k: Tensor | None = None, interleaved: bool = False,
+                          seqlen_offsets: int | Tensor = 0, num_heads_q: int | None = None) -> Tensor:
     """Rotates q and k inside qkv, (B, S, 3, H, D) or with num_heads_q (B, S, H + 2 Hk, D), in place, and
     returns it. cos_k, sin_k: other tables for k."""
     q, k = _qk(qkv, num_heads_q)
@@ -138,7 +142,8 @@ def apply_rotary_emb_qkv_(qkv, cos, sin, cos_k=None, sin_k=None, interleaved=Fal
     return qkv
 
 
-def apply_rotary_emb_kv_(kv, cos, sin, interleaved=False, seqlen_offsets=0):
+def apply_rotary_emb_kv_(kv: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False,
+                         seqlen_offsets: int | Tensor = 0) -> Tensor:
     """Rotates k inside kv (B, S, 2, Hk, D) in place, and returns it."""
     if kv.dim() != 5 or kv.shape[2] != 2:
         raise Error(f"kv has the shape {tuple(kv.shape)}: it must be (B, S, 2, heads, D)")
@@ -153,7 +158,8 @@ class RotaryEmbedding(torch.nn.Module):
     scale_base : with a number q is also multiplied, and k divided, by the decay of xPos.
     """
 
-    def __init__(self, dim, base=10000.0, interleaved=False, scale_base=None, device=None):
+    def __init__(self, dim: int, base: float = 10000.0, interleaved: bool = False,
+                 scale_base: float | None = None, device: torch.device | str | None = None) -> None:
         super().__init__()
         if dim <= 0 or dim % 2:
             raise Error(f"dim is {dim}: it must be a positive even number")
@@ -188,7 +194,8 @@ class RotaryEmbedding(torch.nn.Module):
         self._cos_cached, self._sin_cached = (cos * decay).to(dtype), (sin * decay).to(dtype)
         self._cos_k_cached, self._sin_k_cached = (cos / decay).to(dtype), (sin / decay).to(dtype)
 
-    def forward(self, qkv, kv=None, seqlen_offset=0, max_seqlen=None, num_heads_q=None):
+    def forward(self, qkv: Tensor, kv: Tensor | None = None, seqlen_offset: int | Tensor = 0,
+                max_seqlen: int | Tensor | None = None, num_heads_q: int | None = None) -> Any:
         """qkv (B, S, 3, H, D), or (B, S, H + 2 Hk, D) with num_heads_q; or q (B, S, H, D) with kv (B, S, 2,
         Hk, D). seqlen_offset: an integer or integers (B,), then max_seqlen, the rows that the tables must
         hold, saves looking. Returns qkv, or (q, kv)."""
@@ -204,7 +211,8 @@ class RotaryEmbedding(torch.nn.Module):
         q = apply_rotary_emb(qkv, cos, sin, self.interleaved, True, seqlen_offset)
         return q, apply_rotary_emb_kv_(kv, cos_k, sin_k, self.interleaved, seqlen_offset)
 
-    def ragged(self, q, kv, cu_seqlens, max_seqlen):
+    def ragged(self, q: Tensor, kv: Tensor, cu_seqlens: Tensor,
+               max_seqlen: int | Tensor) -> tuple[Tensor, Tensor]:
         """Of packed rows: q (T, H, D), kv (T, 2, Hk, D), cu_seqlens int32 (B + 1,). In place."""
         self._update_cos_sin_cache(int(max_seqlen), q.device, q.dtype)
         cos, sin = self._cos_cached, self._sin_cached

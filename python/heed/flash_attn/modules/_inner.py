@@ -1,13 +1,14 @@
 # _inner.py: the attentions inside MHA, without parameters, and the slopes of ALiBi. Not here: projections,
 # rotation and the cache (mha.py).
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..._api import attention
 from ..._core import Error
-from .._call import bounds, unpack
+from .._call import Window, bounds, unpack
 from ..flash_attn_interface import (
     flash_attn_kvpacked_func,
     flash_attn_qkvpacked_func,
@@ -16,7 +17,7 @@ from ..flash_attn_interface import (
 )
 
 
-def get_alibi_slopes(nheads):
+def get_alibi_slopes(nheads: int) -> list[float]:
     """The slopes of ALiBi (Press et al. 2022): 2^(−8/n), 2^(−16/n), … for n a power of two; otherwise
     those of the power below, then every other one of the power above."""
     below = 2 ** math.floor(math.log2(nheads))
@@ -36,8 +37,9 @@ def _padded(q, k, v, key_padding_mask, options):
 
 
 class _Inner(nn.Module):
-    def __init__(self, causal=False, softmax_scale=None, attention_dropout=0.0, window_size=(-1, -1),
-                 alibi_slopes=None, deterministic=False):
+    def __init__(self, causal: bool = False, softmax_scale: float | None = None,
+                 attention_dropout: float = 0.0, window_size: Window = (-1, -1),
+                 alibi_slopes: Tensor | None = None, deterministic: bool = False) -> None:
         super().__init__()
         self.causal, self.softmax_scale = causal, softmax_scale
         self.drop = nn.Dropout(attention_dropout)
@@ -54,7 +56,8 @@ class _Inner(nn.Module):
 class FlashSelfAttention(_Inner):
     """Attention of packed qkv, (B, S, 3, H, D), or (T, 3, H, D) with cu_seqlens and max_seqlen."""
 
-    def forward(self, qkv, causal=None, cu_seqlens=None, max_seqlen=None, key_padding_mask=None):
+    def forward(self, qkv: Tensor, causal: bool | None = None, cu_seqlens: Tensor | None = None,
+                max_seqlen: int | Tensor | None = None, key_padding_mask: Tensor | None = None) -> Any:
         """key_padding_mask : bool (B, S), True = a token. Returns (B, S, H, D) or (T, H, D)."""
         options = self._options(causal)
         if key_padding_mask is not None:
@@ -68,12 +71,14 @@ class FlashCrossAttention(_Inner):
     """Attention of q (B, Sq, H, D) and packed kv (B, Sk, 2, Hk, D), or ragged (T, …) with cu_seqlens,
     max_seqlen, cu_seqlens_k and max_seqlen_k."""
 
-    def __init__(self, causal=False, softmax_scale=None, attention_dropout=0.0, alibi_slopes=None,
-                 window_size=(-1, -1), deterministic=False):
+    def __init__(self, causal: bool = False, softmax_scale: float | None = None,
+                 attention_dropout: float = 0.0, alibi_slopes: Tensor | None = None,
+                 window_size: Window = (-1, -1), deterministic: bool = False) -> None:
         super().__init__(causal, softmax_scale, attention_dropout, window_size, alibi_slopes, deterministic)
 
-    def forward(self, q, kv, causal=None, cu_seqlens=None, max_seqlen=None, cu_seqlens_k=None,
-                max_seqlen_k=None, key_padding_mask=None):
+    def forward(self, q: Tensor, kv: Tensor, causal: bool | None = None, cu_seqlens: Tensor | None = None,
+                max_seqlen: int | Tensor | None = None, cu_seqlens_k: Tensor | None = None,
+                max_seqlen_k: int | Tensor | None = None, key_padding_mask: Tensor | None = None) -> Any:
         """key_padding_mask : bool (B, Sk), True = a token. Returns (B, Sq, H, D) or (T, H, D)."""
         options = self._options(causal)
         if key_padding_mask is not None:
@@ -90,10 +95,12 @@ class FlashCrossAttention(_Inner):
 class SelfAttention(FlashSelfAttention):
     """FlashSelfAttention with the arguments of flash-attn's module in plain PyTorch."""
 
-    def __init__(self, causal=False, softmax_scale=None, attention_dropout=0.0):
+    def __init__(self, causal: bool = False, softmax_scale: float | None = None,
+                 attention_dropout: float = 0.0) -> None:
         super().__init__(causal, softmax_scale, attention_dropout)
 
-    def forward(self, qkv, causal=None, key_padding_mask=None):
+    def forward(self, qkv: Tensor, causal: bool | None = None,
+                key_padding_mask: Tensor | None = None) -> Any:
         """qkv (B, S, 3, H, D), key_padding_mask bool (B, S), True = a token."""
         return super().forward(qkv, causal, key_padding_mask=key_padding_mask)
 
@@ -101,9 +108,11 @@ class SelfAttention(FlashSelfAttention):
 class CrossAttention(FlashCrossAttention):
     """FlashCrossAttention with the arguments of flash-attn's module in plain PyTorch."""
 
-    def __init__(self, causal=False, softmax_scale=None, attention_dropout=0.0):
+    def __init__(self, causal: bool = False, softmax_scale: float | None = None,
+                 attention_dropout: float = 0.0) -> None:
         super().__init__(causal, softmax_scale, attention_dropout)
 
-    def forward(self, q, kv, causal=None, key_padding_mask=None):
+    def forward(self, q: Tensor, kv: Tensor, causal: bool | None = None,
+                key_padding_mask: Tensor | None = None) -> Any:
         """q (B, Sq, H, D), kv (B, Sk, 2, Hk, D), key_padding_mask bool (B, Sk), True = a token."""
         return super().forward(q, kv, causal, key_padding_mask=key_padding_mask)

@@ -2,13 +2,17 @@
 # same names and shapes, so a state_dict fits. Not here: the inner attentions (_inner.py), tensor parallel
 # layers.
 """MHA: self and cross attention with grouped heads, rotary embedding, ALiBi, window and a cache."""
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..._core import Error
+from .._call import Window
 from ..flash_attn_interface import flash_attn_with_kvcache
 from ..layers.rotary import RotaryEmbedding
+from ..utils.generation import InferenceParams
 from ._inner import (
     CrossAttention,
     FlashCrossAttention,
@@ -47,10 +51,10 @@ def _update_kv_cache(kv, inference_params, layer_idx):
 class _Convolution(nn.Conv1d):
     """A causal convolution of every column over three positions, (B, S, C)."""
 
-    def __init__(self, channels, **where):
+    def __init__(self, channels, **where: Any) -> None:
         super().__init__(channels, channels, kernel_size=3, padding=2, groups=channels, **where)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Any:
         return super().forward(x.transpose(1, 2))[..., :-2].transpose(1, 2)
 
 
@@ -66,11 +70,15 @@ class MHA(nn.Module):
     Parameters are called Wqkv (rows: q heads, k heads, v heads) or Wq and Wkv, and out_proj.
     """
 
-    def __init__(self, embed_dim, num_heads, num_heads_kv=None, cross_attn=False, qkv_proj_bias=True,
-                 out_proj_bias=True, dropout=0.0, softmax_scale=None, causal=False, layer_idx=None,
-                 dwconv=False, rotary_emb_dim=0, rotary_emb_base=10000.0, rotary_emb_scale_base=None,
-                 rotary_emb_interleaved=False, use_alibi=False, window_size=(-1, -1), fused_bias_fc=False,
-                 use_flash_attn=False, return_residual=False, checkpointing=False, device=None, dtype=None):
+    def __init__(self, embed_dim: int, num_heads: int, num_heads_kv: int | None = None,
+                 cross_attn: bool = False, qkv_proj_bias: bool = True, out_proj_bias: bool = True,
+                 dropout: float = 0.0, softmax_scale: float | None = None, causal: bool = False,
+                 layer_idx: int | None = None, dwconv: bool = False, rotary_emb_dim: int = 0,
+                 rotary_emb_base: float = 10000.0, rotary_emb_scale_base: float | None = None,
+                 rotary_emb_interleaved: bool = False, use_alibi: bool = False,
+                 window_size: Window = (-1, -1), fused_bias_fc: bool = False,
+                 use_flash_attn: bool = False, return_residual: bool = False, checkpointing: bool = False,
+                 device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
         where = {"device": device, "dtype": dtype}
         super().__init__()
         num_heads_kv = num_heads if num_heads_kv is None else num_heads_kv
@@ -108,7 +116,8 @@ class MHA(nn.Module):
         self.inner_cross_attn = FlashCrossAttention(**options)
         self.out_proj = nn.Linear(embed_dim, embed_dim, bias=out_proj_bias, **where)
 
-    def allocate_inference_cache(self, batch_size, max_seqlen, dtype=None):
+    def allocate_inference_cache(self, batch_size: int, max_seqlen: int,
+                                 dtype: torch.dtype | None = None) -> Tensor:
         """A cache (batch_size, max_seqlen, 2, Hk, D) for key_value_memory_dict[layer_idx]."""
         weight = self.out_proj.weight
         return torch.empty(batch_size, max_seqlen, 2, self.num_heads_kv, self.head_dim,
@@ -163,8 +172,10 @@ class MHA(nn.Module):
             raise Error("inference_params is given and layer_idx is None: the cache of a layer is found by "
                         "it")
 
-    def forward(self, x, x_kv=None, key_padding_mask=None, cu_seqlens=None, max_seqlen=None,
-                mixer_subset=None, inference_params=None, **kwargs):
+    def forward(self, x: Tensor, x_kv: Tensor | None = None, key_padding_mask: Tensor | None = None,
+                cu_seqlens: Tensor | None = None, max_seqlen: int | Tensor | None = None,
+                mixer_subset: Any = None, inference_params: InferenceParams | None = None,
+                **kwargs: Any) -> Any:
         """x (B, S, embed_dim), or packed (T, embed_dim) with cu_seqlens int32 (B + 1,) and max_seqlen.
 
         x_kv : (B, Sk, embed_dim), with cross_attn; packed rows then need cu_seqlens_k and max_seqlen_k.

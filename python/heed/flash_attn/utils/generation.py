@@ -19,7 +19,7 @@ class InferenceParams:
     key_value_memory_dict: dict = field(default_factory=dict)
     lengths_per_sample: Tensor | None = None
 
-    def reset(self, max_seqlen, max_batch_size):
+    def reset(self, max_seqlen: int | Tensor, max_batch_size) -> None:
         """Begins anew; caches stay allocated."""
         self.max_seqlen, self.max_batch_size, self.seqlen_offset = max_seqlen, max_batch_size, 0
         if self.lengths_per_sample is not None:
