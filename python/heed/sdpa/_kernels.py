@@ -70,7 +70,7 @@ def _options(query, is_causal, attn_mask, scale, handle):
                 backend=handle.backend, threads=handle.threads)
 
 
-def _flash_serves(handle, query, key, dropout_p):
+def _flash_not_served(query, dropout_p):
     if query.dtype not in _DTYPES:
         return f"query is {str(query.dtype).removeprefix('torch.')}: this kernel of heed's computes in float32"
     if dropout_p != 0:
@@ -84,7 +84,7 @@ def flash_forward(kept, newest):
     def kernel(keyset, query, key, value, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None):
         handle = newest()
         if handle is not None:
-            reason = _flash_serves(handle, query, key, dropout_p)
+            reason = _flash_not_served(query, dropout_p)
             if reason is None:
                 try:
                     out, lse = _core.attention(
@@ -115,7 +115,7 @@ def flash_backward(kept, newest):
                scale=None):
         handle = newest()
         if handle is not None:
-            reason = _flash_serves(handle, query, key, dropout_p)
+            reason = _flash_not_served(query, dropout_p)
             if reason is None:
                 try:
                     dq, dk, dv, _, _ = _core.attention_backward(

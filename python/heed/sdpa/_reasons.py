@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .._api import explain
 from .._core import ArgumentTypeError, Error
-from . import _backends, _layout
+from . import _layout
 
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
           torch.float64: "float64"}
