@@ -76,14 +76,14 @@ class Worker:
         result, grown = growth(self.call)
         got = numbers(result)
         del result
-        if truth is not None:
+        with np.load(message["truth"]) as stored:
+            want = dict(stored)
+        if not want and truth is not None:  # the first side that trains computes it for all
             want = truth()
-        else:
-            with np.load(message["truth"]) as stored:
-                want = dict(stored)
-            rows = want.pop("rows", None)
-            if rows is not None:
-                got["o"] = got["o"][:, rows]
+            np.savez(message["truth"], **want)
+        rows = want.pop("rows", None)
+        if rows is not None:
+            got["o"] = got["o"][:, rows]
         errors = [abs(got[n] - want[n]) for n in want]
         return {"max_error": max(float(e.max(initial=0.0)) for e in errors),
                 "mean_error": float(np.mean([e.mean() for e in errors])), "bytes": grown}

@@ -29,9 +29,14 @@ def rotary_tables(positions: int, dim: int, *, base: float = 10000.0, scale: flo
     for name, value in (("base", base), ("scale", scale)):
         if not value > 0 or not math.isfinite(value):
             raise Error(f"rotary {name} is {value}: it must be a positive number")
-    turns = base ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
-    at = torch.arange(positions, dtype=torch.float64, device=device) / scale
-    angles = torch.outer(at, turns)
+    at = torch.arange(positions, dtype=torch.float64, device=device)
+    return _tables(at, dim, base, scale, dtype)
+
+
+def _tables(at, dim, base, scale, dtype):
+    """(…, dim / 2) for positions (…), float64. No questions asked: torch.compile must see through it."""
+    turns = base ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=at.device) / dim)
+    angles = (at / scale).unsqueeze(-1) * turns
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
@@ -84,8 +89,8 @@ class Rotary:
         return self._tables[key]
 
     def _make(self, positions, dtype, device):
-        return rotary_tables(positions, self.dim, base=self.base, scale=self.scale, dtype=dtype,
-                             device=device)
+        at = torch.arange(positions, dtype=torch.float64, device=device)
+        return _tables(at, self.dim, self.base, self.scale, dtype)
 
     def turn(self, x, first):
         """x (B, S, H, D) whose row 0 stands at position `first`."""
@@ -97,10 +102,7 @@ class Rotary:
     def turn_at(self, x, at):
         """x whose rows stand at the positions `at`, int64, (S,) or (B, S)."""
         if torch.compiler.is_compiling():  # the largest position is not known there
-            turns = self.base ** (-torch.arange(0, self.dim, 2, dtype=torch.float64, device=x.device)
-                                  / self.dim)
-            angles = (at.double() / self.scale).unsqueeze(-1) * turns
-            cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+            cos, sin = _tables(at.double(), self.dim, self.base, self.scale, x.dtype)
         else:
             if at.numel() and int(at.min()) < 0:
                 raise Error(f"positions hold {int(at.min())}: rotary embedding counts from 0")

@@ -10,7 +10,7 @@ from . import _masks
 from ._weights import attention_and_weights
 
 
-def check_features(name, x, size):
+def check_features(name, x, size, weight=None):
     if not isinstance(x, Tensor):
         raise ArgumentTypeError(f"{name} is a {type(x).__name__}: it must be a PyTorch tensor")
     if x.is_nested:
@@ -18,6 +18,9 @@ def check_features(name, x, size):
                     "cu_seqlens_q and cu_seqlens_k")
     if x.dim() not in (2, 3) or x.shape[-1] != size:
         raise Error(f"{name} has the shape {tuple(x.shape)}: it must be (B, S, {size}), or (S, {size})")
+    if isinstance(weight, Tensor) and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise Error(f"{name} is {x.dtype} and the weights are {weight.dtype}: they must be of one dtype, or the "
+                    "call under torch.autocast")
 
 
 def _refuse(given, why):
@@ -28,7 +31,7 @@ def _refuse(given, why):
 
 def forward(m, query, key, value, key_padding_mask, key_lengths, attn_mask, positions, cu_q, cu_k, max_q,
             max_k, projected, cache, need_weights, average):
-    check_features("query", query, m.embed_dim)
+    check_features("query", query, m.embed_dim, m.q_proj.weight)
     ragged, single = cu_q is not None, cu_q is None and query.dim() == 2
     if value is not None and key is None:
         raise Error("value is given without key: give both, or key alone")

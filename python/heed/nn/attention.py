@@ -78,8 +78,8 @@ class MultiHeadAttention(nn.Module):
         if align not in ("bottom_right", "top_left"):
             raise Error(f'align is "{align}": it must be "bottom_right" or "top_left"')
         biases = (bias,) * 3 if isinstance(bias, bool) else tuple(bias)
-        if len(biases) != 3:
-            raise Error(f"bias has {len(biases)} values: it must be one bool, or three for q, k and v")
+        if len(biases) != 3 or not all(isinstance(b, bool) for b in biases):
+            raise Error(f"bias is {bias!r}: it must be one bool, or three for q, k and v")
         self.embed_dim, self.num_heads, self.num_kv_heads = embed_dim, num_heads, num_kv_heads
         self.head_dim, self.v_head_dim = head_dim, v_head_dim
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
@@ -142,8 +142,8 @@ class MultiHeadAttention(nn.Module):
         """Keys and values of a memory, (B, Sk, Hk, D) and (B, Sk, Hk, Dv): ``projected=`` of later calls,
         so that cross-attention in a loop projects them once. Differentiable."""
         value = key if value is None else value
-        for name, x, size in (("key", key, self.kdim), ("value", value, self.vdim)):
-            _step.check_features(name, x, size)
+        _step.check_features("key", key, self.kdim, self.k_proj.weight)
+        _step.check_features("value", value, self.vdim, self.v_proj.weight)
         k = self.k_proj(key).unflatten(-1, (self.num_kv_heads, self.head_dim))
         v = self.v_proj(value).unflatten(-1, (self.num_kv_heads, self.v_head_dim))
         if not self.batch_first and key.dim() == 3:

@@ -57,7 +57,7 @@ class MultiheadAttention(nn.MultiheadAttention):
         """As torch.nn.MultiheadAttention.forward."""
         for name, x, size in (("query", query, self.embed_dim), ("key", key, self.kdim),
                               ("value", value, self.vdim)):
-            check_features(name, x, size)
+            check_features(name, x, size, self.out_proj.weight)
         if not query.dim() == key.dim() == value.dim() or key.shape[:-1] != value.shape[:-1]:
             raise Error(f"query, key and value have the shapes {tuple(query.shape)}, {tuple(key.shape)} and "
                         f"{tuple(value.shape)}: all must have a batch or none, and key and value be equally long")
