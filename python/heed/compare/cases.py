@@ -57,7 +57,8 @@ def all_cases() -> Iterator[Case]:
                                causal=causal)
     for dtype in ("f32", "bf16"):
         for d in (64, 128):
-            yield Case(f"forward and backward {dtype} d{d} N=2048 causal", "backward", dtype, 2048, 2048, d, causal=True)
+            yield Case(f"forward and backward {dtype} d{d} N=2048 causal", "backward", dtype, 2048, 2048, d,
+                       causal=True)
     for dtype in ("f32", "bf16"):
         yield Case(f"decode {dtype} 16384 keys, 8 heads share one, d128", "decode", dtype, 1, 16384, 128, heads=8)
     for dtype in ("f32", "bf16"):
@@ -67,8 +68,8 @@ def all_cases() -> Iterator[Case]:
     for dtype in ("f32", "bf16"):
         yield Case(f"BERT shape {dtype} B=8 H=12 S=128 d64", "forward", dtype, 128, 128, 64, 8, 12, 12)
     for dtype in ("f32", "bf16"):
-        yield Case(f"ragged {dtype} 8 sequences of 64 to 1024, H=4 d64 causal", "forward", dtype, d=64, heads=4, kv_heads=4,
-                   causal=True, lengths=(1024, 64, 300, 777, 128, 512, 91, 640))
+        yield Case(f"ragged {dtype} 8 sequences of 64 to 1024, H=4 d64 causal", "forward", dtype, d=64, heads=4,
+                   kv_heads=4, causal=True, lengths=(1024, 64, 300, 777, 128, 512, 91, 640))
     for dtype in ("f32", "bf16"):
         yield Case(f"training step of a GPT {dtype}, 6 layers, 384 features, S=1024", "train", dtype, 1024, 1024, 64,
                    heads=6, kv_heads=6, causal=True)

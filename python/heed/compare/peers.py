@@ -50,7 +50,8 @@ def make_shim(folder: str) -> str:
     source, out = os.path.join(folder, "shim.c"), os.path.join(folder, "shim.so")
     with open(source, "w", encoding="ascii") as f:
         f.write(SHIM)
-    done = subprocess.run([compiler, "-shared", "-fPIC", "-o", out, source], capture_output=True, text=True, check=False)
+    done = subprocess.run([compiler, "-shared", "-fPIC", "-o", out, source], capture_output=True, text=True,
+                          check=False)
     if done.returncode:
         raise RuntimeError(f"{compiler} failed: {done.stderr.strip()[-200:]}")
     return out

@@ -18,15 +18,16 @@ def rows(result: dict):
     for row in result["cases"]:
         for n, (side, answer) in enumerate(row["sides"].items()):
             why = answer.get("failed") or answer.get("not_offered")
-            yield [row["case"]["name"] if n == 0 else "", SIDES[side] + (f": {why}" if why else ""), *cells(answer)]
+            name = row["case"]["name"] if n == 0 else ""
+            yield [name, SIDES[side] + (f": {why}" if why else ""), *cells(answer)]
 
 
 def introduction(result: dict) -> str:
     return (f"{result['cpu']}, {result['threads']} thread(s); heed {result['heed']}, "
             + ", ".join(f"{n} {v}" for n, v in result["versions"].items())
             + f". The median of {result['rounds']} rounds, each the median of {result['seconds']} s of calls, one side "
-            "after the other. Errors against float64. MiB: how far a call raises the memory of its process. \"At its best\", and "
-            "math: MKL told that the processor is Intel's. Math in training: the softmax's matrix written out.")
+            "after the other. Errors against float64. MiB: how far a call raises the memory of its process. "
+            "At its best, and math: MKL told that the processor is Intel's. Math in training: the softmax's matrix written out.")
 
 
 def on_terminal(result: dict) -> None:

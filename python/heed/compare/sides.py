@@ -157,8 +157,8 @@ def onnxruntime_side(case: Case, data: dict[str, np.ndarray], threads: int) -> P
                             unidirectional=int(case.causal))
     value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None, heads * case.d])  # noqa: E731
     graph = helper.make_graph([node], "attention", [value(n) for n in "qkv"], [value("o")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)],
-                              ir_version=8)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

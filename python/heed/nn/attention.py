@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .._core import ArgumentTypeError, Error
-from . import _masks, _step
+from . import _step
 from ._positions import Rotary, alibi_slopes
 from .cache import KVCache
 
