@@ -50,6 +50,19 @@ def _check_pages(k, v, block_table, batch):
                     "be (pages, rows of a page, heads, D)")
 
 
+def check_capacity(cache_seqlens, new, block_table, page):
+    """That the pages an entry has hold the rows in use and the new ones."""
+    if _torch.is_compiling() or not isinstance(block_table, Tensor) or block_table.dim() != 2:
+        return
+    room = page * block_table.shape[1]
+    used = cache_seqlens
+    if isinstance(used, Tensor):
+        used = 0 if used.is_meta or not used.numel() else int(used.max())
+    if isinstance(used, int) and used + new > room:
+        raise Error(f"cache_seqlens goes up to {used}, with {new} new rows: the {block_table.shape[1]} pages of "
+                    f"an entry in block_table hold {room} rows")
+
+
 def used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k):
     """(k, v, cu): keys leftpad_k[b] … used − 1 of every entry in one ragged batch, copied together."""
     b = _entries("cu_seqlens_k", cu_seqlens_k)

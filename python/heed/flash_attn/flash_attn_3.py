@@ -134,7 +134,8 @@ def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tens
     """heed.flash_attn.flash_attn_with_kvcache with flash-attn 3's arguments.
 
     q : (B, Sq, H, D), or (T, H, D) with cu_seqlens_q; k, v : (B, new, Hk, D), or (T, Hk, D) with
-    cu_seqlens_k_new: entries are then computed one after the other.
+    cu_seqlens_k_new: entries are then computed one after the other, and an error in one of them comes
+    after the rows of those before it were written.
     page_table : what flash-attn 2 calls block_table. rotary_seqlens : int32 (B,), positions at which
     rotation begins, cache_seqlens by default. qv and 8-bit caches are refused.
     Returns out, or (out, softmax_lse, and two empty tensors: nothing is split). Forward only.

@@ -21,7 +21,7 @@ from ._private import (  # noqa: F401  (they are imported from here)
     maybe_contiguous,
     round_multiple,
 )
-from ._ragged import attend_ragged
+from ._ragged import attend_ragged, check_capacity
 
 USE_TRITON_ROCM = False
 _MOST_SPLITS = 128
@@ -187,9 +187,12 @@ def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tens
     for name, cache in (("k_cache", k_cache), ("v_cache", v_cache)):
         if not isinstance(cache, Tensor):
             raise ArgumentTypeError(f"{name} is a {type(cache).__name__}: it must be a PyTorch tensor")
+    new = new_rows("k", k), new_rows("v", v)
+    if block_table is not None and k_cache.dim() == 4:
+        check_capacity(cache_seqlens, 0 if new[0] is None else new[0].shape[1], block_table, k_cache.shape[1])
     result = decode(
-        constant(tensor("q", q)), constant(k_cache), constant(v_cache), k_new=new_rows("k", k),
-        v_new=new_rows("v", v), rotary_cos=rotary_cos, rotary_sin=rotary_sin,
+        constant(tensor("q", q)), constant(k_cache), constant(v_cache), k_new=new[0], v_new=new[1],
+        rotary_cos=rotary_cos, rotary_sin=rotary_sin,
         rotary_interleaved=bool(rotary_interleaved), cache_seqlens=cache_seqlens,
         cache_batch_idx=cache_batch_idx, cache_leftpad=cache_leftpad, block_table=block_table,
         scale=softmax_scale, causal=bool(causal), window=bounds(window_size), softcap=cap(softcap),
