@@ -14,8 +14,11 @@ help:
 	@sed -n '2,6s/^#//p' Makefile
 
 .PHONY: demo
-demo: release
+demo:
+	@bash scripts/deps.sh build python
+	@$(MAKE) --no-print-directory release
 	@build/release/cli/heed demo
+	@python3 scripts/demo.py
 
 # The program and what it needs, without the tests.
 .PHONY: release
