@@ -1,6 +1,5 @@
 // call_options.cpp: the keywords of a call: ReadOptions and its parts. Not here: q, k, v (call.cpp).
 #include <algorithm>
-#include <cstring>
 #include <string>
 
 #include "call.h"
@@ -13,12 +12,11 @@ Align AlignOf(nb::handle value) {
     RaiseType("align is a " + TypeName(value) +
               ": it must be \"bottom_right\", \"top_left\" or \"offset\"");
   }
-  const char* name = nb::borrow<nb::str>(value).c_str();
-  if (std::strcmp(name, "bottom_right") == 0) return Align::kBottomRight;
-  if (std::strcmp(name, "top_left") == 0) return Align::kTopLeft;
-  if (std::strcmp(name, "offset") == 0) return Align::kOffset;
-  Raise(std::string("align is \"") + name +
-        "\": it must be \"bottom_right\", \"top_left\" or \"offset\"");
+  const std::string name = Text(value);
+  if (name == "bottom_right") return Align::kBottomRight;
+  if (name == "top_left") return Align::kTopLeft;
+  if (name == "offset") return Align::kOffset;
+  Raise("align is \"" + name + "\": it must be \"bottom_right\", \"top_left\" or \"offset\"");
 }
 
 // The longest of consecutive sequences; what is wrong with the numbers, heed::Run says.

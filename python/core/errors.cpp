@@ -24,6 +24,12 @@ PyObject* NewType(nb::module_& m, const char* name, const char* doc, nb::tuple b
 
 void AddErrors(nb::module_& m) {
   // Two families: callers of flash-attn and PyTorch look for RuntimeError, NumPy's for ValueError.
+  // Made once: an extension that is loaded again must raise what the first one raised.
+  if (error_type != nullptr) {
+    m.attr("Error") = nb::handle(error_type);
+    m.attr("ArgumentTypeError") = nb::handle(argument_type_error_type);
+    return;
+  }
   error_type =
       NewType(m, "Error",
               "A request that is wrong, or that no backend serves: the message is a "
@@ -36,13 +42,23 @@ void AddErrors(nb::module_& m) {
   m.attr("ArgumentTypeError") = nb::handle(argument_type_error_type);
 }
 
+nb::handle ErrorType() { return error_type; }
 void Raise(const std::string& sentence) { RaiseAs(error_type, sentence); }
 void RaiseType(const std::string& sentence) { RaiseAs(argument_type_error_type, sentence); }
 
 std::string Text(nb::handle object) {
   const nb::object text = nb::steal(PyObject_Str(object.ptr()));
   if (!text.is_valid()) RaiseCurrent();
-  return nb::borrow<nb::str>(text).c_str();
+  Py_ssize_t size = 0;
+  if (const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size)) {
+    return {data, static_cast<std::size_t>(size)};
+  }
+  PyErr_Clear();  // half a surrogate pair, which UTF-8 has no bytes for
+  const nb::object bytes =
+      nb::steal(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "backslashreplace"));
+  char* data = nullptr;
+  if (!bytes.is_valid() || PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) RaiseCurrent();
+  return {data, static_cast<std::size_t>(size)};
 }
 
 std::string TypeName(nb::handle object) {

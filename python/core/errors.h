@@ -15,6 +15,7 @@ namespace nb = nanobind;
 void AddErrors(nb::module_& m);
 
 /// heed.Error: the values of a call are wrong, or no backend serves it.
+nb::handle ErrorType();
 [[noreturn]] void Raise(const std::string& sentence);
 /// heed.ArgumentTypeError: an argument is of the wrong Python type. Derives from heed.Error and
 /// TypeError.
@@ -26,7 +27,7 @@ inline void Check(const Status& status) {
   if (!status) Raise(status.message());
 }
 
-/// str(object).
+/// str(object) in UTF-8, what has no UTF-8 escaped.
 std::string Text(nb::handle object);
 /// "float", "list": for sentences about what was given.
 std::string TypeName(nb::handle object);

@@ -68,10 +68,10 @@ void AddFunction(nb::module_& m, std::index_sequence<I...>) {
       "The Plan of a call. Nothing is computed; tensors need hold no data.");
   m.def(
       "check",
-      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, bool return_probs) {
+      [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, nb::handle return_probs) {
         if (IsTorch(q) && TorchStandsForOthers()) return;
         const nb::handle o[] = {options...};
-        PlanOf(q, k, v, o, false, true, return_probs, false, false);
+        PlanOf(q, k, v, o, false, true, Flag(return_probs, "return_probs"), false, false);
       },
       nb::arg("q").none(), nb::arg("k").none(), nb::arg("v").none(),
       nb::arg(kOptionNames[I]).none()..., nb::arg("return_probs"),

@@ -5,6 +5,7 @@
 
 #include "call.h"
 #include "functions.h"
+#include "gil.h"
 
 namespace heed::python {
 namespace {
@@ -86,12 +87,8 @@ nb::object MergeParts(nb::sequence outs, nb::sequence lses, const char* dtype) {
   view = n == 4 ? all.New(Element::kF32, {merged.batch, merged.q_heads, merged.q_len}, &lse)
                 : all.New(Element::kF32, {merged.q_heads, merged.q_len}, &lse);
   merged.lse = static_cast<float*>(AddressOf(view));
-  Status status;
-  {
-    const nb::gil_scoped_release released;
-    status = Merge(parts.data(), static_cast<std::int64_t>(parts.size()), merged);
-  }
-  Check(status);
+  const auto count_of = static_cast<std::int64_t>(parts.size());
+  Check(WithoutGil([&] { return Merge(parts.data(), count_of, merged); }));
   return nb::make_tuple(out, lse);
 }
 

@@ -14,7 +14,10 @@ struct Numpy {
 
 // Lives as long as the process: Python's modules do, too.
 Numpy& TheNumpy() {
-  static Numpy numpy = [] {
+  // No initializer of a static: its lock would be held while Python may hand the GIL to a thread
+  // that waits for that lock.
+  static Numpy* numpy = nullptr;
+  if (numpy == nullptr) {
     Numpy n;
     nb::module_ np = nb::module_::import_("numpy");
     n.array = reinterpret_cast<PyTypeObject*>(nb::object(np.attr("ndarray")).release().ptr());
@@ -24,9 +27,9 @@ Numpy& TheNumpy() {
       if (*kNames[i]) n.dtypes[i] = nb::object(np.attr("dtype")(kNames[i])).release().ptr();
     }
     n.as_uint16 = nb::object(np.attr("dtype")("uint16")).release().ptr();
-    return n;
-  }();
-  return numpy;
+    if (numpy == nullptr) numpy = new Numpy(n);
+  }
+  return *numpy;
 }
 
 PyObject* Bfloat16() {
@@ -125,14 +128,15 @@ View NumpyView(nb::handle array, const char* name, Py_buffer* buffer) {
   view.ndim = buffer->ndim;
   view.writable = !buffer->readonly;
   view.element = bf16 ? Element::kBF16 : ElementOf(buffer->format, buffer->itemsize);
+  const Py_ssize_t bytes = buffer->itemsize > 0 ? buffer->itemsize : 1;  // of an empty string: 0
   for (int i = 0; i < buffer->ndim; i++) {
     view.shape[i] = buffer->shape[i];
     // Elements of a structured array's field may lie between others.
-    if (buffer->strides[i] % buffer->itemsize != 0 && buffer->shape[i] > 1) {
+    if (buffer->strides[i] % bytes != 0 && buffer->shape[i] > 1) {
       fail(" has a stride of " + std::to_string(buffer->strides[i]) + " bytes: strides must be " +
-           "multiples of the " + std::to_string(buffer->itemsize) + " bytes of an element");
+           "multiples of the " + std::to_string(bytes) + " bytes of an element");
     }
-    view.strides[i] = buffer->strides[i] / buffer->itemsize;
+    view.strides[i] = buffer->strides[i] / bytes;
   }
   return view;
 }

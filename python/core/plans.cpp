@@ -10,6 +10,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "gil.h"
+
 namespace heed::python {
 namespace {
 
@@ -214,12 +216,7 @@ void RunPlan(const Plan& plan, Buffers buffers) {
   thread_local Scratch kept;
   Scratch own;
   buffers.workspace = (needed <= kMostKept ? kept : own).Take(needed > 0 ? needed : 1);
-  Status status;
-  {
-    const nb::gil_scoped_release released;
-    status = Run(plan, buffers);
-  }
-  Check(status);
+  Check(WithoutGil([&] { return Run(plan, buffers); }));
 }
 
 }  // namespace heed::python

@@ -118,7 +118,7 @@ int Integers(nb::handle tuple, const char* name, std::int64_t* out) {
   return static_cast<int>(n);
 }
 
-void ReadAttributes(nb::handle tensor, const char* name, bool shape_alone, View* view) {
+void ReadAttributesOf(nb::handle tensor, const char* name, bool shape_alone, View* view) {
   const nb::object type = Get(Get(tensor, the_torch.device), the_torch.cpu_word);
   if (!shape_alone && Text(type) != "cpu") {
     Raise(std::string(name) + " lives on the device '" + Text(Get(tensor, the_torch.device)) +
@@ -134,6 +134,18 @@ void ReadAttributes(nb::handle tensor, const char* name, bool shape_alone, View*
   const nb::object at = CallMethod(tensor, the_torch.data_ptr);
   view->data = PyLong_AsVoidPtr(at.ptr());
   if (view->data == nullptr && PyErr_Occurred()) RaiseCurrent();
+}
+
+// Sparse, nested and mapped tensors have no strides or no memory of their own: PyTorch says so, in
+// the words that follow the sentence.
+void ReadAttributes(nb::handle tensor, const char* name, bool shape_alone, View* view) {
+  try {
+    ReadAttributesOf(tensor, name, shape_alone, view);
+  } catch (nb::python_error& error) {
+    if (!error.matches(PyExc_RuntimeError) || error.matches(ErrorType())) throw;
+    Raise(std::string(name) + " cannot be read where it lies: it must be a dense (strided) CPU " +
+          "tensor that no transform stands before; PyTorch says: " + Text(error.value()));
+  }
 }
 
 // What a question without arguments answers. A question that this PyTorch does not know is
@@ -213,6 +225,12 @@ View TorchView(nb::handle tensor, const char* name, bool shape_alone) {
   // A tensor without data, or one that stands for another, still has attributes.
   if (shape_alone || the_torch.exchange == nullptr || !Borrow(tensor, name, &view)) {
     ReadAttributes(tensor, name, shape_alone, &view);
+  }
+  if (view.data == nullptr && !shape_alone && view.count() != 0) {
+    Raise(
+        std::string(name) + " has the shape " + ShapeText(view) +
+        " and no memory, as a tensor of a dispatch mode or of known zeros: it must be a dense CPU "
+        "tensor");
   }
   return view;
 }
