@@ -34,6 +34,6 @@ __all__ = [
     "show_config",
 ]
 
-if "torch" in _sys.modules and hasattr(_sys.modules["torch"], "Tensor"):
+if hasattr(getattr(_sys.modules.get("torch"), "library", None), "register_vmap"):  # PyTorch 2.5 and later
     # So that torch.compile finds the operators defined when it first looks at a call.
     from . import _torch as _torch

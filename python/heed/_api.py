@@ -13,10 +13,11 @@ Array = Any  # a NumPy array, a PyTorch tensor or a JAX array
 _torch = None  # the module heed._torch, once PyTorch is there
 
 
-def _find_torch():
-    """heed._torch if PyTorch is imported, else None. PyTorch is never imported from here."""
+def _find_torch(array):
+    """heed._torch if PyTorch is imported and may own this array, else None. PyTorch is never imported from
+    here."""
     global _torch
-    if _torch is None and hasattr(sys.modules.get("torch"), "Tensor"):
+    if _torch is None and type(array) is not _ndarray and hasattr(sys.modules.get("torch"), "Tensor"):
         from . import _torch as found
         _torch = found
     return _torch
@@ -129,7 +130,7 @@ def attention(
     side = None
     through = False
     if type(q) is not _ndarray:
-        side = _torch or _find_torch()
+        side = _torch or _find_torch(q)
         if side is not None and isinstance(q, side.Tensor):
             # Not into the extension: what torch.compile looks at, and seeds of PyTorch's.
             through = side.is_compiling() or (dropout_p and type(seed) is not int)
@@ -233,9 +234,11 @@ def attention_backward(
             max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k, dropout_p=dropout_p, seed=seed,
             offset=offset, return_dbias=return_dbias, return_dsinks=return_dsinks,
             f32_grads=f32_grads, backend=backend, threads=threads))
-    side = _torch or _find_torch()
+    side = _torch or _find_torch(q)
     compute = _core.attention_backward
-    if side is not None and isinstance(q, side.Tensor) and side.is_compiling():
+    if side is not None and isinstance(q, side.Tensor) and (side.is_compiling() or not side.plain(
+            dout, q, k, v, o, lse, dlse, bias, mask, block_map, alibi_slopes, sinks, key_lengths,
+            cu_seqlens_q, cu_seqlens_k)):
         compute = side.attention_backward
     dq, dk, dv, dbias, dsinks = compute(
         dout, q, k, v, o, lse, dlse, scale, causal, align, query_offset, window, prefix, chunk,
@@ -314,13 +317,25 @@ def decode(
     -----
     The semantics are those of flash-attn's ``flash_attn_with_kvcache``: docs/semantics.md.
     """
-    side = _torch or _find_torch()
+    side = _torch or _find_torch(q)
     if side is not None and isinstance(q, side.Tensor):
         return side.decode(
             q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_interleaved,
             cache_seqlens, cache_batch_idx, cache_leftpad, block_table, scale, causal, align,
             query_offset, window, prefix, chunk, softcap, alibi_slopes, bias, mask, block_map,
             block_size, sinks, backend, threads, return_lse)
+    if _is_jax(q):
+        if k_new is not None or v_new is not None:
+            raise _core.Error("k_new is given with JAX arrays, which cannot be written in place: it must be None; "
+                              "write it into the cache first (k_cache.at[…].set), or keep the cache in NumPy")
+        from . import _jax
+        return _jax.call(decode, (q, k_cache, v_cache), dict(
+            rotary_cos=rotary_cos, rotary_sin=rotary_sin, rotary_interleaved=rotary_interleaved,
+            cache_seqlens=cache_seqlens, cache_batch_idx=cache_batch_idx, cache_leftpad=cache_leftpad,
+            block_table=block_table, scale=scale, causal=causal, align=align, query_offset=query_offset,
+            window=window, prefix=prefix, chunk=chunk, softcap=softcap, alibi_slopes=alibi_slopes, bias=bias,
+            mask=mask, block_map=block_map, block_size=block_size, sinks=sinks, return_lse=return_lse,
+            backend=backend, threads=threads))
     return _core.decode(
         q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_interleaved, cache_seqlens,
         cache_batch_idx, cache_leftpad, block_table, scale, causal, align, query_offset, window,
@@ -348,16 +363,21 @@ def merge(outs: list[Array], lses: list[Array], *, dtype: str = "f32") -> tuple[
     Notes
     -----
     lse = log Σ exp(lse of a part), out = Σ exp(lse of a part − lse) · out of the part, in float64 and
-    in the order given. At most one part may have carried the sinks. No gradient.
+    in the order given. At most one part may have carried the sinks. No gradient: tensors that require
+    one are refused.
     """
     for name, parts in (("outs", outs), ("lses", lses)):
         if not isinstance(parts, (list, tuple)):
             raise _core.ArgumentTypeError(f"{name} is a {type(parts).__name__}: it must be a list of arrays")
-    if outs and _is_jax(outs[0]):
+    if not isinstance(dtype, str):
+        raise _core.ArgumentTypeError(
+            f"dtype is a {type(dtype).__name__}: it must be \"f32\", \"bf16\" or \"f16\"")
+    first = outs[0] if outs else None
+    if _is_jax(first):
         from . import _jax
         return _jax.call(merge, (outs, lses), dict(dtype=dtype))
-    _find_torch()
-    return _core.merge(outs, lses, dtype)
+    side = _find_torch(first)
+    return (_core if side is None or not isinstance(first, side.Tensor) else side).merge(outs, lses, dtype)
 
 
 def explain(
@@ -412,10 +432,10 @@ def explain(
     """
     if _is_jax(q):
         from . import _jax
-        q, k, v, alibi_slopes, bias, mask, block_map, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k = (
-            _jax.to_numpy(x) for x in (q, k, v, alibi_slopes, bias, mask, block_map, sinks,
-                                       key_lengths, cu_seqlens_q, cu_seqlens_k))
-    _find_torch()
+        (q, k, v, query_offset, alibi_slopes, bias, mask, block_map, sinks, key_lengths, cu_seqlens_q,
+         cu_seqlens_k) = (_jax.to_numpy(x) for x in (q, k, v, query_offset, alibi_slopes, bias, mask, block_map,
+                                                     sinks, key_lengths, cu_seqlens_q, cu_seqlens_k))
+    _find_torch(q)
     return _core.explain(
         q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap, alibi_slopes,
         bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k,

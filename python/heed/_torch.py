@@ -6,38 +6,30 @@ from torch import Tensor
 from . import _core
 from ._core import ArgumentTypeError, Error
 
+if not hasattr(torch.library, "register_vmap"):
+    raise ImportError(f"heed takes tensors of PyTorch 2.5 and later, and this is PyTorch {torch.__version__}")
 _core.use_torch(torch)
 
 from . import _torch_ops, _torch_transforms  # noqa: E402, F401  (they register)
+from . import _torch_values as values  # noqa: E402
+from ._torch_ops import plain  # noqa: E402, F401
+from ._torch_values import draw_rng, rng_of  # noqa: E402, F401
 
 is_compiling = torch.compiler.is_compiling
 
 
-def draw_rng():
-    """(seed, offset) of dropout as an int64 tensor (2,), from PyTorch's default generator: what
-    torch.manual_seed repeats, and what an operator keeps for its backward."""
-    return torch.randint(0, 2**62, (2,), dtype=torch.int64, device="cpu")
-
-
-def rng_of(seed, offset):
-    """The same from given numbers, each from 0 to 2**64 - 1."""
-    numbers = []
-    for name, number in (("seed", seed), ("offset", offset)):
-        if not 0 <= number < 2**64:
-            raise Error(f"{name} is {number}: it must be from 0 to 18446744073709551615 (2^64 - 1)")
-        numbers.append(number - 2**64 if number >= 2**63 else number)
-    return torch.tensor(numbers, dtype=torch.int64, device="cpu")
-
-
 def _check_tensors(given):
-    """Sentences for what the dispatcher would refuse in words of its own."""
+    """Sentences for what the dispatcher would refuse in words of its own, or not at all: beside a tensor
+    of the device meta it would compute nothing."""
+    first = next(iter(given.values()))
+    on_cpu = isinstance(first, Tensor) and first.device.type == "cpu"
     for name, value in given.items():
         if value is None:
             continue
         if not isinstance(value, Tensor):
             raise ArgumentTypeError(f"{name} is a {type(value).__name__}: it must be a PyTorch tensor, "
                                     "as the first argument is")
-        if value.device.type not in ("cpu", "meta"):
+        if value.device.type not in (("cpu",) if on_cpu else ("cpu", "meta")):
             raise Error(f"{name} lives on the device '{value.device}': this build of heed computes on "
                         "the CPU, so it must be a CPU tensor")
 
@@ -76,30 +68,30 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
                     "cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k})
     _no_gradient({"alibi_slopes": alibi_slopes}, "and has none: gradients go to q, k, v, bias and sinks")
     q, k, v = _autocast(q, k, v)
+    compiling = is_compiling()
+    stand_ins = not compiling and _core.stand_ins()
     rng = None
     if dropout_p:
-        # A tensor (seed, offset), as draw_rng makes it, is taken as it is: modules that hand the state
-        # on need not read it.
-        rng = (draw_rng() if seed is None else seed if isinstance(seed, Tensor)
-               else rng_of(int(seed), int(offset)))
-    if not is_compiling():
+        rng = draw_rng() if seed is None else values.rng(seed, offset)
+    if not compiling:
         _core.check(q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap,
                     alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
                     cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, 0, 0, backend, threads,
                     return_probs)
-    per_entry = isinstance(query_offset, Tensor) and query_offset.dim() > 0
-    left, right = (-1, -1) if window is None else window
-    rows, cols = (0, 0) if block_size is None else block_size
+    if stand_ins:
+        dropout_p, return_probs = values.real("dropout_p", dropout_p), values.flag("return_probs", return_probs)
+        backend, threads = values.of_plan(backend, threads)
+    score, offsets = values.of_score(scale, causal, align, query_offset, window, prefix, chunk, softcap,
+                                     block_map, block_size, read=stand_ins)
     forward = torch.ops.heed.attention_forward
-    if not is_compiling():
+    if not compiling:
         _no_tangent(q, k, v, bias, sinks)
-        forward = (_torch_ops.Transformed if _core.stand_ins() else _torch_ops.Eager).apply
+        if not torch.jit.is_tracing():  # a trace records operators, and no Function that needs a gradient
+            forward = (_torch_ops.Transformed if stand_ins else _torch_ops.Eager).apply
     out, lse, probs = forward(
-        q, k, v, bias, mask, block_map, alibi_slopes, sinks, key_lengths,
-        query_offset if per_entry else None, cu_seqlens_q, cu_seqlens_k, rng, scale, causal, align,
-        None if per_entry or query_offset is None else int(query_offset), int(left), int(right), prefix,
-        chunk, softcap, rows, cols, _int(max_seqlen_q), _int(max_seqlen_k), dropout_p, backend, threads,
-        return_probs)
+        q, k, v, bias, mask, block_map, alibi_slopes, sinks, key_lengths, offsets, cu_seqlens_q,
+        cu_seqlens_k, rng, *score, values.whole_or_none("max_seqlen_q", max_seqlen_q),
+        values.whole_or_none("max_seqlen_k", max_seqlen_k), dropout_p, backend, threads, return_probs)
     if return_lse and return_probs:
         return out, lse, probs
     if return_lse:
@@ -113,26 +105,44 @@ def attention_backward(dout, q, k, v, o, lse, dlse, scale, causal, align, query_
                        softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths,
                        cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, seed, offset,
                        backend, threads, want_dbias, want_dsinks, f32_grads):
-    """As the extension's, in a graph of torch.compile."""
+    """As the extension's, where tensors are not what they seem: in a graph of torch.compile, under a
+    function transform or a dispatch mode, for subclasses and for views with another sign."""
     if f32_grads:
-        raise Error("f32_grads is True under torch.compile: gradients come in the tensors' dtype there")
+        raise Error("f32_grads is True where PyTorch's dispatcher has to compute (torch.compile, function "
+                    "transforms, dispatch modes, tensor subclasses): gradients come in the tensors' dtype there")
+    if want_dbias and bias is None or want_dsinks and sinks is None:
+        name = "bias" if want_dbias and bias is None else "sinks"
+        raise Error(f"return_d{name} is True and {name} is None: there is nothing to differentiate")
     rng = None
     if dropout_p:
-        rng = seed if isinstance(seed, Tensor) else rng_of(seed, offset)
-    per_entry = isinstance(query_offset, Tensor) and query_offset.dim() > 0
-    left, right = (-1, -1) if window is None else window
-    rows, cols = (0, 0) if block_size is None else block_size
-    return torch.ops.heed.attention_backward(
-        dout, dlse, q, k, v, o, lse, bias, mask, block_map, alibi_slopes, sinks, key_lengths,
-        query_offset if per_entry else None, cu_seqlens_q, cu_seqlens_k, rng, scale, causal, align,
-        None if per_entry or query_offset is None else int(query_offset), int(left), int(right), prefix,
-        chunk, softcap, rows, cols, _int(max_seqlen_q), _int(max_seqlen_k), dropout_p, backend, threads,
-        want_dbias, want_dsinks)
+        if seed is None:
+            raise Error("seed is None and dropout_p is not 0: give a seed")
+        rng = values.rng(seed, offset)
+    compiling = is_compiling()
+    if not compiling:
+        _check_tensors({"dout": dout, "q": q, "k": k, "v": v, "o": o, "lse": lse, "dlse": dlse, "bias": bias,
+                        "mask": mask, "block_map": block_map, "alibi_slopes": alibi_slopes, "sinks": sinks,
+                        "key_lengths": key_lengths, "cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k})
+        dropout_p = values.real("dropout_p", dropout_p)
+        backend, threads = values.of_plan(backend, threads)
+        want_dbias = values.flag("return_dbias", want_dbias)
+        want_dsinks = values.flag("return_dsinks", want_dsinks)
+    score, offsets = values.of_score(scale, causal, align, query_offset, window, prefix, chunk, softcap,
+                                     block_map, block_size, read=not compiling)
+    with torch.set_grad_enabled(compiling and torch.is_grad_enabled()):  # no gradient is recorded
+        return torch.ops.heed.attention_backward(
+            dout, dlse, q, k, v, o, lse, bias, mask, block_map, alibi_slopes, sinks, key_lengths, offsets,
+            cu_seqlens_q, cu_seqlens_k, rng, *score, values.whole_or_none("max_seqlen_q", max_seqlen_q),
+            values.whole_or_none("max_seqlen_k", max_seqlen_k), dropout_p, backend, threads, want_dbias,
+            want_dsinks)
 
 
-def _int(value):
-    # Callers hold lengths as tensors of one element, too.
-    return int(value) if isinstance(value, Tensor) else value
+def merge(outs, lses, dtype):
+    for name, parts in (("outs", outs), ("lses", lses)):
+        _no_gradient({f"{name}[{i}]": t for i, t in enumerate(parts)},
+                     "and merge has no gradient: use torch.no_grad() or detach it")
+    resolved = ([t.resolve_neg() if isinstance(t, Tensor) else t for t in parts] for parts in (outs, lses))
+    return _core.merge(*resolved, dtype)
 
 
 def decode(q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_interleaved, cache_seqlens,
@@ -147,6 +157,8 @@ def decode(q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_int
             prefix, chunk, softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, None, None,
             None, None, None, 0.0, None, 0, backend, threads, return_lse, True)
         if done is not NotImplemented:
+            if k_new is not None:
+                _torch_ops.written(k_cache, v_cache)
             return done
     tensors = {"q": q, "k_cache": k_cache, "v_cache": v_cache, "k_new": k_new, "v_new": v_new,
                "rotary_cos": rotary_cos, "rotary_sin": rotary_sin, "cache_batch_idx": cache_batch_idx,
@@ -158,15 +170,15 @@ def decode(q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_int
         q, k_new, v_new, rotary_cos, rotary_sin = (
             t if t is None else t.to(k_cache.dtype) for t in (q, k_new, v_new, rotary_cos, rotary_sin))
     lengths = cache_seqlens if isinstance(cache_seqlens, Tensor) and cache_seqlens.dim() > 0 else None
-    length = None if lengths is not None or cache_seqlens is None else int(cache_seqlens)
-    per_entry = isinstance(query_offset, Tensor) and query_offset.dim() > 0
-    left, right = (-1, -1) if window is None else window
-    rows, cols = (0, 0) if block_size is None else block_size
+    length = None if lengths is not None else values.whole_or_none("cache_seqlens", cache_seqlens)
+    if not is_compiling():
+        rotary_interleaved = values.flag("rotary_interleaved", rotary_interleaved)
+        backend, threads = values.of_plan(backend, threads)
+    score, offsets = values.of_score(scale, causal, align, query_offset, window, prefix, chunk, softcap,
+                                     block_map, block_size, read=not is_compiling())
     arguments = (k_new, v_new, rotary_cos, rotary_sin, lengths, cache_batch_idx, cache_leftpad,
                  block_table, bias, mask, block_map, alibi_slopes, sinks,
-                 query_offset if per_entry else None, length, rotary_interleaved, scale, causal, align,
-                 None if per_entry or query_offset is None else int(query_offset), int(left), int(right),
-                 prefix, chunk, softcap, rows, cols, backend, threads)
+                 offsets, length, rotary_interleaved, *score, backend, threads)
     operator = torch.ops.heed.decode if k_new is None else torch.ops.heed.decode_append
     out, lse = operator(q, k_cache, v_cache, *arguments)
     return (out, lse) if return_lse else out

@@ -144,11 +144,23 @@ def _no_second(ctx, *grads):
                 "a composition of PyTorch's own operators there")
 
 
-def _plain(*tensors):
+def plain(*tensors):
     """Whether the kernels can be called past the dispatcher: tensors that hold their own data, and
     nobody who watches."""
     return not _core.stand_ins() and all(
-        t is None or (type(t) in _PLAIN_TYPES and t.is_cpu and not t.is_neg()) for t in tensors)
+        t is None or (type(t) in _PLAIN_TYPES and t.is_cpu and not t.is_neg() and not t._is_zerotensor())
+        for t in tensors)
+
+
+def _mapped(*tensors):
+    """Whether autograd's is_grads_batched has mapped one, which is no function transform."""
+    return any(t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tensors)
+
+
+def written(*tensors):
+    """Tells autograd that these were written in place, so that it knows what it saved to be gone."""
+    for t in tensors:
+        torch.autograd.graph.increment_version(t)
 
 
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
@@ -176,7 +188,7 @@ class Transformed(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs):
-        if _plain(*inputs[:3 + TENSOR_OPTIONS]):
+        if plain(*inputs[:3 + TENSOR_OPTIONS]):
             return _forward(*inputs)
         return torch.ops.heed.attention_forward(*inputs)
 
@@ -187,7 +199,7 @@ class Transformed(torch.autograd.Function):
         saved = ctx.saved_tensors  # once: a checkpoint computes them when they are asked for
         if torch.is_grad_enabled():  # create_graph=True, or a transform
             operator = _AttentionBackward.apply
-        elif _plain(dout, dlse, *saved):
+        elif plain(dout, dlse, *saved) and not _mapped(dout, dlse):
             operator = _backward
         else:
             operator = torch.ops.heed.attention_backward
@@ -214,12 +226,15 @@ torch.library.register_autograd("heed::attention_backward", _no_second)
 def _decode(q, k_cache, v_cache, k_new, v_new, cos, sin, cache_seqlens, batch_idx, leftpad, block_table,
             bias, mask, block_map, alibi_slopes, sinks, query_offsets, cache_seqlen, interleaved, scale,
             causal, align, query_offset, left, right, prefix, chunk, softcap, rows, cols, backend, threads):
-    return _core.decode(
+    results = _core.decode(
         q, k_cache, v_cache, k_new, v_new, cos, sin, interleaved,
         cache_seqlen if cache_seqlens is None else cache_seqlens, batch_idx, leftpad, block_table, scale,
         causal, align, query_offset if query_offsets is None else query_offsets, (left, right), prefix,
         chunk, softcap, alibi_slopes, bias, mask, block_map, None if block_map is None else (rows, cols),
         sinks, None, None, None, None, None, 0.0, None, 0, backend, threads, True, False)
+    if k_new is not None:
+        written(k_cache, v_cache)
+    return results
 
 
 def _decode_fake(q, k_cache, v_cache, *rest):

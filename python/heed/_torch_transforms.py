@@ -37,21 +37,13 @@ def _fold_options(tensors, dims, size, batch):
             alibi = alibi[:, None].expand(size, batch, alibi.shape[-1])
         alibi = alibi.flatten(0, 1)
     return [*out, alibi, sinks, _fold(key_lengths, dims[5], size), _fold(offsets, dims[6], size), None, None,
-            tensors[9]]
-
-
-def _check_randomness(info, rng, dim):
-    if rng is None:
-        return
-    if dim is not None:
-        raise Error("dropout's rng is mapped by vmap: a call has one seed; map over a loop instead")
-    if info.randomness == "same":
-        raise Error('randomness="same" with dropout: heed draws by the index of the entry, so the mapped '
-                    'entries differ; use randomness="different"')
+            None]
 
 
 def _one_by_one(info, dims, arguments, operator):
-    """Ragged batches have no axis to fold into, and a call has one set of sinks: a call for each index."""
+    """A call for each index: ragged batches have no axis to fold into, a call has one set of sinks, and
+    dropout draws by the seed and the index of the entry. So each index has its own mask where its seed is
+    its own (randomness="different"), and the same where the seed is the same."""
     results = [operator(*(a.select(d, i) if d is not None else a for a, d in zip(arguments, dims)))
                for i in range(info.batch_size)]
     return tuple(map(torch.stack, zip(*results))), (0,) * len(results[0])
@@ -60,8 +52,7 @@ def _one_by_one(info, dims, arguments, operator):
 def _vmap_forward(info, dims, *arguments):
     operator = torch.ops.heed.attention_forward
     tensors, at = arguments[3:3 + TENSOR_OPTIONS], dims[3:3 + TENSOR_OPTIONS]
-    _check_randomness(info, tensors[9], at[9])
-    if tensors[7] is not None or at[4] is not None:
+    if tensors[7] is not None or tensors[9] is not None or at[4] is not None:
         return _one_by_one(info, dims, arguments, operator)
     n = info.batch_size
     q, k, v = (_fold(t, d, n) for t, d in zip(arguments[:3], dims[:3]))
@@ -75,7 +66,7 @@ def _vmap_backward(info, dims, *arguments):
     operator = torch.ops.heed.attention_backward
     tensors, at = arguments[7:7 + TENSOR_OPTIONS], dims[7:7 + TENSOR_OPTIONS]
     want_dbias, want_dsinks = arguments[-2:]
-    if tensors[7] is not None or at[4] is not None or want_dsinks or want_dbias:
+    if tensors[7] is not None or tensors[9] is not None or at[4] is not None or want_dsinks or want_dbias:
         # Gradients that are summed over the batch, but not over what is mapped.
         return _one_by_one(info, dims, arguments, operator)
     n = info.batch_size

@@ -28,6 +28,9 @@ BAD = [
     (dict(return_lse="no"), heed.ArgumentTypeError, "return_lse is a str: it must be True or False"),
     (dict(align="left"), heed.Error, 'align is "left"'),
     (dict(align=1), heed.ArgumentTypeError, "align is a int"),
+    (dict(align="\ud800"), heed.Error, r'align is "\\ud800"'),
+    (dict(backend="\ud800"), heed.Error, r'backend is "\\ud800"'),
+    (dict(backend="cpu\0junk"), heed.Error, "backend is"),
     (dict(align="top_left", query_offset=3), heed.Error, "query_offset is 3"),
     (dict(align="offset"), heed.Error, "offset"),
     (dict(prefix=-1), heed.Error, "prefix is -1"),
@@ -141,6 +144,8 @@ def test_numpys_own(rng):
         heed.attention(fields, q, q)
     with pytest.raises(heed.Error, match="q has the dtype object"):
         heed.attention(q.astype(object), q, q)
+    with pytest.raises(heed.Error, match=r"q has the dtype \|V0"):
+        heed.attention(np.zeros(q.shape, "V0"), q, q)
 
 
 def test_decode(library):

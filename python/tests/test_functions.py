@@ -26,6 +26,8 @@ def test_merge(library, rng):
     arrays.near("ragged", ragged, arrays.to_numpy(parts[0][0][0]), 2.0**-20)
     with pytest.raises(heed.ArgumentTypeError, match="outs is a .*: it must be a list"):
         heed.merge(out, [lse])
+    with pytest.raises(heed.ArgumentTypeError, match="dtype is a NoneType: it must be"):
+        heed.merge([out], [lse], dtype=None)
     for arguments, words in [(([], []), "no parts"), (([out], []), "1 parts and lses has 0"),
                              (([narrow], [lse]), "bf16: parts must be float32"),
                              (([out, out[:1]], [lse, lse]), "parts must be of one shape")]:
@@ -108,5 +110,10 @@ def test_jax(rng):
     assert isinstance(dk, jax.Array) and dq.shape == q.shape
     half = heed.attention(*(x.astype(jax.numpy.bfloat16) for x in (jq, jk, jv)))
     assert half.dtype == jax.numpy.bfloat16
+    cached = heed.decode(jq, jk, jv, cache_seqlens=jax.numpy.full(2, 7, "int32"))
+    assert isinstance(cached, jax.Array) and np.array_equal(cached, heed.decode(q, k, v, cache_seqlens=7))
+    with pytest.raises(heed.Error, match="k_new is given with JAX arrays"):
+        heed.decode(jq, jk, jv, k_new=jk, v_new=jv, cache_seqlens=0)
+    assert heed.explain(jq, jk, jv, causal=True, query_offset=jax.numpy.zeros(2, "int32")).backend == "cpu"
     with pytest.raises(heed.ArgumentTypeError, match="tracer"):
         jax.jit(lambda q: heed.attention(q, jk, jv))(jq)

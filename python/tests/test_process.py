@@ -80,6 +80,45 @@ def test_threads():
     assert not wrong
 
 
+def test_daemon_threads_do_not_end_the_process():
+    """Those that compute while the interpreter shuts down neither abort it nor touch Python again."""
+    for _ in range(3):
+        run("import threading, time, numpy as np, heed\n"
+            "x = np.random.default_rng(0).standard_normal((1, 500, 4, 64)).astype(np.float32)\n"
+            "def work():\n"
+            "    while True:\n"
+            "        out, lse = heed.attention(x, x, x, threads=1, return_lse=True)\n"
+            "        heed.merge([out] * 9, [lse] * 9)\n"
+            "for _ in range(3): threading.Thread(target=work, daemon=True).start()\n"
+            "time.sleep(0.2)\n")
+
+
+def test_loading_the_extension_again():
+    """Errors are those that the package already has."""
+    run("import importlib, sys, warnings, numpy as np, heed\n"
+        "warnings.simplefilter('ignore')\n"
+        "del sys.modules['heed._core']; importlib.import_module('heed._core')\n"
+        "x = np.ones((1, 4, 2, 8), np.float32)\n"
+        "try: heed.attention(x, x, x, scale=float('nan'))\n"
+        "except heed.Error: sys.exit(0)\n"
+        "sys.exit('no error')")
+
+
+def test_pytorch_that_is_too_old():
+    """It is let alone: NumPy's arrays are computed on, tensors get a sentence."""
+    run("import sys, types, numpy as np\n"
+        "torch = types.ModuleType('torch'); torch.__version__ = '2.4.1'\n"
+        "torch.Tensor = type('Tensor', (), {}); torch.library = types.ModuleType('torch.library')\n"
+        "sys.modules |= {'torch': torch, 'torch.library': torch.library}\n"
+        "import heed\n"
+        "x = np.ones((1, 4, 2, 8), np.float32)\n"
+        "out, lse = heed.attention(x, x, x, return_lse=True); heed.decode(x, x, x); heed.explain(x, x, x)\n"
+        "heed.merge([out], [lse]); heed.attention_backward(out, x, x, x, out, lse)\n"
+        "try: heed.attention(torch.Tensor(), x, x)\n"
+        "except ImportError as error: assert '2.5 and later, and this is PyTorch 2.4.1' in str(error), error\n"
+        "else: sys.exit('no error')")
+
+
 def test_the_gil_is_free_while_computing():
     """Python counts on in another thread during one long call."""
     x = np.random.default_rng(0).standard_normal((1, 3000, 4, 64)).astype(np.float32)
