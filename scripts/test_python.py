@@ -14,6 +14,7 @@ TESTS = ["pytest", "hypothesis"]
 # The build for CPUs, by its local version: the other brings a gigabyte of CUDA along. HEED_TORCH names
 # another requirement where an index has it under another name.
 TORCH = os.environ.get("HEED_TORCH", "torch==2.13.0+cpu")
+TRANSFORMERS = "transformers==5.23.0"  # what docs/transformers.md says
 
 
 def _tests(python, name, arguments):
@@ -65,7 +66,7 @@ def run(long):
     alone = ["python/tests"] if long else ["python/tests", "-k", "numpy or process or ragged or seeds"]
     with_torch = ["python/tests", *(("-m", "") if long else ())]
     for name, packages, arguments in (("numpy", TESTS + ["ml_dtypes"], alone),
-                                      ("torch", TESTS + ["ml_dtypes", "jax", TORCH], with_torch)):
+                                      ("torch", TESTS + ["ml_dtypes", "jax", TORCH, TRANSFORMERS], with_torch)):
         try:
             python = wheel.environment(os.path.join(WORK, name), packages)
             subprocess.run([python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", made],
