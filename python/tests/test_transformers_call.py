@@ -195,6 +195,12 @@ def test_what_cannot_be_done_is_said():
     q, k, v = tensors(8)
     for words, call in (
         ("int64", lambda: attention_forward(Module(), q, k, v, torch.ones(2, 1, 7, 7, dtype=torch.long))),
+        ("s_aux has the shape", lambda: attention_forward(Module(), q, k, v, None, s_aux=torch.zeros(3))),
+        ("sliding_window is 0", lambda: attention_forward(Module(), q, k, v, None, sliding_window=0)),
+        ("query has the shape", lambda: attention_forward(Module(), q[0], k, v, None)),
+        ("from 0 to 6", lambda: attention_forward(Module(), q, k, v, None, indices=torch.full((2, 7, 1), 7))),
+        ("cu_seq_lens_k is None", lambda: attention_forward(Module(), q, k, v, None,
+                                                            cu_seq_lens_q=torch.tensor([0, 14]))),
         ("attention_mask is a list", lambda: attention_forward(Module(), q, k, v, [1])),
         ("block_indices", lambda: attention_forward(Module(), q, k, v, None, block_indices=torch.zeros(1))),
         ("cu_seq_lens_q", lambda: attention_forward(Module(), q, k, v, None, output_attentions=True,

@@ -6,64 +6,19 @@ import torch
 from torch import Tensor
 
 import heed
-from heed import ArgumentTypeError, Error
+from heed import Error
 
+from ._inputs import check, join_batches, rows, selected, split_mask, split_sinks
 from ._masks import Pattern
-
-
-def _rows(t: Tensor) -> Tensor:
-    """(B, H, S, D) as (B, S, H, D), a view; copied only where the last axis is not dense."""
-    t = t.transpose(1, 2)
-    return t if t.stride(-1) == 1 or t.shape[-1] <= 1 else t.contiguous()
-
-
-def _additive(t: Tensor, q: Tensor, name: str) -> Tensor:
-    """A tensor to be added to the scores, in a dtype that heed takes beside q."""
-    if not t.is_floating_point():
-        raise Error(f"{name} has the dtype {t.dtype}: it must be bool (True attends) or floating point (added "
-                    "to the scores)")
-    if t.dtype == torch.float32 or (t.dtype == q.dtype and not torch.is_autocast_enabled("cpu")):
-        return t
-    return t.float()
-
-
-def _split_mask(mask: Tensor | None, bias: Tensor | None, q: Tensor, keys: int):
-    """The mask as (mask, bias) of heed, the model's own bias joined to an additive mask."""
-    if bias is not None:
-        bias = _additive(bias, q, "position_bias")
-    if mask is None:
-        return None, bias
-    if not isinstance(mask, Tensor):
-        raise ArgumentTypeError(f"attention_mask is a {type(mask).__name__}: it must be a tensor that broadcasts "
-                                "to (batch, heads, queries, keys), as heed.transformers.register() has them made")
-    if mask.dim() and mask.shape[-1] > keys:  # made for a cache that has not grown so far
-        mask = mask[..., :keys]
-    if mask.dtype == torch.bool:
-        return mask, bias
-    mask = _additive(mask, q, "attention_mask")
-    return None, mask if bias is None else mask + bias
-
-
-def _selected(indices: Tensor, mask: Tensor | None, q: Tensor, k: Tensor) -> Tensor:
-    """A bool mask of the keys that a model's indexer chose, (B, Sq, n) positions, in what the mask allows."""
-    batch, queries, keys = q.shape[0], q.shape[2], k.shape[2]
-    chosen = torch.zeros((batch, queries, keys), dtype=torch.bool, device=q.device)
-    chosen = chosen.scatter(-1, indices.long(), True)[:, None]
-    return chosen if mask is None else chosen & mask
-
-
-def _join_batches(*tensors: Tensor) -> list[Tensor]:
-    """A batch of 1 beside a larger one is repeated, as PyTorch does (learned queries)."""
-    batch = max(t.shape[0] for t in tensors)
-    return [t.expand(batch, *t.shape[1:]) if t.shape[0] == 1 != batch else t for t in tensors]
 
 
 def _ragged(q, k, v, cu_q, cu_k, max_q, max_k, causal, window, options):
     """Sequences laid end to end, as transformers flattens them: the batch is part of the tokens."""
     batch, heads, length, _ = q.shape
-    flat = [_rows(t).flatten(0, 1) for t in (q, k, v)]
-    out = heed.attention(*flat, causal=causal, window=window, cu_seqlens_q=cu_q.to(torch.int32),
-                         cu_seqlens_k=cu_k.to(torch.int32), max_seqlen_q=max_q, max_seqlen_k=max_k, **options)
+    flat = [rows(t).flatten(0, 1) for t in (q, k, v)]
+    cu_q, cu_k = cu_q.to(torch.int32), cu_k.to(torch.int32)
+    out = heed.attention(*flat, causal=causal, window=window, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k,
+                         max_seqlen_q=max_q, max_seqlen_k=max_k, **options)
     if isinstance(out, tuple):
         out, lse = out
         return out.unflatten(0, (batch, length)), lse.reshape(heads, batch, length).transpose(0, 1)
@@ -100,23 +55,23 @@ def attention_forward(
 
     Parameters
     ----------
-    module : of the model; its ``is_causal`` holds (True where it has none) unless ``is_causal`` is given.
+    module : of the model; its ``is_causal`` holds (True where it has none) unless one is given.
     query, key, value : (B, H, Sq, D), (B, Hk, Sk, D), (B, Hk, Sk, Dv), float32, bfloat16 or float16
         (float64 with ``backend="reference"``), H a multiple of Hk: nothing is repeated or copied.
-    attention_mask : bool (True attends) or additive, broadcast to (B, H, Sq, Sk). With one, ``is_causal`` and
-        ``sliding_window`` have no say: both are in the mask. Without one and with several queries the causal
-        triangle is top-left, as a prefill into an empty static cache means it; with one query all keys are
-        seen; ``sliding_window`` = w allows w keys, the query's own among them.
+    attention_mask : bool (True attends) or additive, broadcast to (B, H, Sq, Sk). With one, ``is_causal``
+        and ``sliding_window`` have no say: both are in the mask. Without one and with several queries the
+        causal triangle is top-left, as a prefill into an empty static cache means it; with one query all
+        keys are seen; ``sliding_window`` = w allows w keys, the query's own among them.
     dropout, scaling, softcap : of heed.attention.
     s_aux, sinks : (H,), or any shape of so many elements; (B, H, Sq, 1) gives each query its own.
     position_bias : added to the scores, (B|1, H|1, Sq|1, Sk|1), differentiable.
     cache : transformers' paged cache, where continuous batching hands one in; it is updated here.
     indices : (B, Sq, n), the only keys that a model's indexer allows.
-    cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k : sequences laid end to end; used where there is no
-        mask and both cu_seq_lens are given.
+    cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k : sequences laid end to end, where there is
+        no mask.
     output_attentions : also the probabilities, (B, H, Sq, Sk) without gradient, after dropout.
     backend, threads : of heed.attention; set by ``register``.
-    kwargs : what transformers hands to every attention and none needs: position_ids, use_cache, ….
+    kwargs : what transformers hands to every attention and none needs: position_ids, use_cache.
 
     Returns
     -------
@@ -128,12 +83,12 @@ def attention_forward(
 
     Notes
     -----
-    The signature is that of transformers' attention interface; the semantics are those of its sdpa and eager
-    functions where they differ from flash-attn's, save that a row without any key gives 0.
+    The signature is that of transformers' attention interface; the semantics are those of its sdpa and
+    eager functions where they differ from flash-attn's, save that a row without any key gives 0.
     """
     if block_indices is not None:
-        raise Error("block_indices are given, and without the model's own mask of them: register heed as 'sdpa' "
-                    "(heed.transformers.register('sdpa')), then the model puts them into the mask")
+        raise Error("block_indices are given, and without the model's own mask of them: register heed as "
+                    "'sdpa' (heed.transformers.register('sdpa')), then the model puts them into the mask")
     if cache is not None:  # it reads and changes what it is handed, by name
         handed = kwargs | {"cu_seq_lens_q": cu_seq_lens_q, "cu_seq_lens_k": cu_seq_lens_k,
                            "max_length_q": max_length_q, "max_length_k": max_length_k}
@@ -143,18 +98,19 @@ def attention_forward(
         if handed.get("block_table") is not None:
             raise Error("the paged cache hands out a block_table, as for flash-attn: ask for its "
                         "index-based update")
-    query, key, value = _join_batches(query, key, value)
+    sinks = s_aux if s_aux is not None else sinks
+    check(query=query, key=key, value=value, attention_mask=attention_mask, position_bias=position_bias,
+          s_aux=sinks, indices=indices, cu_seq_lens_q=cu_seq_lens_q, cu_seq_lens_k=cu_seq_lens_k)
+    query, key, value = join_batches(query, key, value)
     queries, keys = query.shape[2], key.shape[2]
     options: dict[str, Any] = {"scale": scaling, "softcap": softcap or 0.0, "dropout_p": dropout,
                                "backend": backend, "threads": threads}
-    sinks = s_aux if s_aux is not None else sinks
-    per_query = sinks is not None and sinks.numel() != query.shape[1]
-    if sinks is not None and not per_query:
-        options["sinks"] = sinks.float().reshape(-1)
+    options["sinks"], query_sinks = split_sinks(sinks, query)
+    per_query = query_sinks is not None
 
     if isinstance(attention_mask, Pattern):
         if indices is None and position_bias is None and not output_attentions and not per_query:
-            return attention_mask.attend(_rows(query), _rows(key), _rows(value), options), None
+            return attention_mask.attend(rows(query), rows(key), rows(value), options), None
         attention_mask = attention_mask.dense()
     options["return_lse"] = per_query
 
@@ -162,31 +118,38 @@ def attention_forward(
         is_causal if is_causal is not None else getattr(module, "is_causal", True))
     window = (-1, -1)
     if attention_mask is None and sliding_window is not None and keys > sliding_window:
+        if sliding_window < 1:
+            raise Error(f"sliding_window is {sliding_window}: it must be 1 (the query's own key) or more, "
+                        "or None")
         window = (sliding_window - 1, 0 if causal else sliding_window - 1)
 
-    if attention_mask is None and cu_seq_lens_q is not None and cu_seq_lens_k is not None:
+    if attention_mask is None and (cu_seq_lens_q is None) != (cu_seq_lens_k is None):
+        missing = "cu_seq_lens_q" if cu_seq_lens_q is None else "cu_seq_lens_k"
+        raise Error(f"{missing} is None and its counterpart is given: sequences laid end to end need both")
+    if attention_mask is None and cu_seq_lens_q is not None:
         if position_bias is not None or indices is not None or output_attentions:
             raise Error("cu_seq_lens_q and cu_seq_lens_k are given together with position_bias, indices or "
-                        "output_attentions, which count positions in the whole row: give attention_mask instead")
-        result = _ragged(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k, causal,
-                         window, options)
-        return _finish(result, sinks if per_query else None)
+                        "output_attentions, which count positions in the whole row: give attention_mask "
+                        "instead")
+        result = _ragged(query, key, value, cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k,
+                         causal, window, options)
+        return _finish(result, query_sinks)
 
-    mask, bias = _split_mask(attention_mask, position_bias, query, keys)
+    mask, bias = split_mask(attention_mask, position_bias, query, keys)
     if indices is not None:
-        mask = _selected(indices, mask, query, key)
+        mask = selected(indices, mask, query, key)
     # Several queries count from the first key; one alone stands at the last.
     align = "top_left" if causal or queries > 1 else "bottom_right"
-    result = heed.attention(_rows(query), _rows(key), _rows(value), causal=causal, align=align, window=window,
-                            mask=mask, bias=bias, return_probs=output_attentions, **options)
+    result = heed.attention(rows(query), rows(key), rows(value), causal=causal, align=align,
+                            window=window, mask=mask, bias=bias, return_probs=output_attentions, **options)
     probs = None
     if output_attentions:
         *result, probs = result
         result = tuple(result) if per_query else result[0]
         probs = probs.clamp(min=0).div_(1 - dropout) if dropout else probs
         if per_query:
-            probs = probs * torch.sigmoid(result[1].unsqueeze(-1) - sinks)
-    return _finish(result, sinks if per_query else None, probs)
+            probs = probs * torch.sigmoid(result[1].unsqueeze(-1) - query_sinks)
+    return _finish(result, query_sinks, probs)
 
 
 def _finish(result, sinks: Tensor | None, probs: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

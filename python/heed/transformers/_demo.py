@@ -20,7 +20,8 @@ def _passages(path: Path) -> list[list[str]]:
         tokens = json.loads(header["__metadata__"]["tokens"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Error(f"path is '{path}': it must be a capture with word pieces in its metadata, like "
-                    f"data/minilm_varlen.safetensors of heed's repository ({type(error).__name__}: {error})") from error
+                    "data/minilm_varlen.safetensors of heed's repository "
+                    f"({type(error).__name__}: {error})") from error
     return tokens if isinstance(tokens[0], list) else [tokens]
 
 
@@ -46,8 +47,9 @@ def _timed(model, ids, mask):
 
 
 def demo(path: str | Path = TEXT) -> bool:
-    """A BERT-like model (6 layers, 12 heads, width 384, random weights) on the repository's real text, a padded
-    batch of its passages: heed beside transformers' eager attention, both against float64. Prints the verdict.
+    """A BERT-like model (6 layers, 12 heads, width 384, random weights) on the repository's real text, a
+    padded batch of its passages: heed beside transformers' eager attention, both against float64. Prints
+    the verdict.
 
     Parameters
     ----------
@@ -69,9 +71,9 @@ def demo(path: str | Path = TEXT) -> bool:
     ids, mask, vocabulary = _batch(passages)
     torch.manual_seed(0)
     eager = transformers.BertModel(transformers.BertConfig(
-        vocab_size=vocabulary, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
-        max_position_embeddings=max(512, ids.shape[1]), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
-        add_pooling_layer=False).eval()
+        vocab_size=vocabulary, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
+        intermediate_size=1536, max_position_embeddings=max(512, ids.shape[1]), hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0), add_pooling_layer=False).eval()
     eager.set_attn_implementation("eager")
     with register() as registration:
         ours = copy.deepcopy(eager)
@@ -92,5 +94,5 @@ def demo(path: str | Path = TEXT) -> bool:
     for name, seconds, error in (("eager", slow, errors[1]), ("heed", fast, errors[0])):
         print(f"  {name:<10}{seconds * 1e3:>17.1f} ms{error:>30.1e}")
     print(f"  gradients differ by {gradients:.1e} of the largest of each weight at most")
-    print(f"  {'heed is as exact as eager attention' if good else 'heed is NOT as exact as eager attention'}")
+    print(f"  heed is {'' if good else 'NOT '}as exact as eager attention")
     return good

@@ -20,9 +20,9 @@ __all__ = ["flash_attn_func", "flash_attn_varlen_func", "flash_attn_with_kvcache
 def kernel_folder(path: str | Path) -> str:
     """Writes a folder for the ``kernels`` package and returns what the variable LOCAL_KERNELS has to hold.
 
-    With ``LOCAL_KERNELS`` set so before the model is made, ``attn_implementation="flash_attention_2"`` (and
-    "flash_attention_3") resolves to heed, with nothing fetched. transformers and kernels must fit each other:
-    docs/transformers.md.
+    With ``LOCAL_KERNELS`` set so before the model is made, ``attn_implementation="flash_attention_2"``
+    (and "flash_attention_3") resolves to heed, with nothing fetched. transformers and kernels must fit
+    each other: docs/transformers.md.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def kernel_folder(path: str | Path) -> str:
         raise Error(f"path is {str(folder)!r} and holds other files: give a new folder, or one that this "
                     "function wrote")
     variant.mkdir(parents=True, exist_ok=True)
-    metadata = {"id": "heed_flash_attn_torch_cpu", "name": "heed-flash-attn", "version": 1, "license": "Apache-2.0",
-                "python-depends": [], "backend": {"type": "cpu"}}
+    metadata = {"id": "heed_flash_attn_torch_cpu", "name": "heed-flash-attn", "version": 1,
+                "license": "Apache-2.0", "python-depends": [], "backend": {"type": "cpu"}}
     (variant / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
     (variant / "__init__.py").write_text(_SOURCE)
     return ":".join(f"{repository}={folder}" for repository in REPOSITORIES)

@@ -17,7 +17,7 @@ SMALL = 1 << 20
 
 
 class Pattern(Tensor):
-    """A bool mask (B, 1, Sq, Sk) that is kept as geometry: memory of Sq + Sk, not Sq · Sk.
+    """A bool mask (B, 1, Sq, Sk) kept as geometry: memory of Sq + Sk, not Sq · Sk.
 
     heed reads the geometry. Every other operation of PyTorch on it makes the mask first, once.
     """
@@ -87,14 +87,16 @@ def attention_mask(*, patterns: bool = True, **arguments: Any) -> Tensor | None:
     Parameters
     ----------
     patterns : False makes the mask itself, whatever its size.
-    arguments : batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, local_size,
-        allow_is_causal_skip, allow_is_bidirectional_skip, use_vmap, device, … as transformers gives them.
+    arguments : batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask,
+        local_size, allow_is_causal_skip, allow_is_bidirectional_skip, use_vmap, device, … as transformers
+        gives them.
 
     Returns
     -------
-    None where causal or full attention says it all; a bool tensor (B, 1, Sq, Sk), True where a query attends,
-    from transformers' own ``sdpa_mask``; or from 2^20 pairs on a ``Pattern``, where the mask function is known
-    to be causal, sliding, chunked, or packed, with or without padding, and nothing is being traced.
+    None where causal or full attention says it all; a bool tensor (B, 1, Sq, Sk), True where a query
+    attends, from transformers' own ``sdpa_mask``; or from 2^20 pairs on a ``Pattern``, where the mask
+    function is known to be causal, sliding, chunked, or packed, with or without padding, and nothing is
+    being traced.
     """
     from transformers.masking_utils import sdpa_mask
 

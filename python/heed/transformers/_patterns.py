@@ -11,8 +11,8 @@ from torch import Tensor
 
 @dataclass
 class Geometry:
-    """Query i sees key j iff −left ≤ j − (i + offset) ≤ right (−1: no bound), both lie in one chunk, and j is
-    below the key length of its entry. With cu_seqlens within each of the sequences that are laid end to end."""
+    """Query i sees key j iff −left ≤ j − (i + offset) ≤ right (−1: no bound), both lie in one chunk, and j
+    is below the key length of its entry. With cu_seqlens: within each of the sequences laid end to end."""
 
     left: int = -1
     right: int = -1
@@ -55,8 +55,8 @@ def _both(inside, known):
 
 @lru_cache(maxsize=1)
 def _known() -> tuple[dict[Any, Callable], Any, Any]:
-    """The code of transformers' mask functions and how each is read. Whatever this transformers does not have,
-    or has with another meaning, is left out: its masks are then made."""
+    """The code of transformers' mask functions and how each is read. Whatever this transformers does not
+    have, or has with another meaning, is left out: its masks are then made."""
     from transformers import masking_utils as theirs
 
     readers: dict[Any, Callable] = {}
@@ -67,7 +67,7 @@ def _known() -> tuple[dict[Any, Callable], Any, Any]:
         (lambda: theirs.sliding_window_overlay(3),
          lambda inside, known: Geometry(left=int(inside["sliding_window"]) - 1)),
         (lambda: theirs.sliding_window_bidirectional_overlay(2),
-         lambda inside, known: Geometry(left=int(inside["sliding_window"]), right=int(inside["sliding_window"]))),
+         lambda inside, known: Geometry(*[int(inside["sliding_window"])] * 2)),
         (lambda: theirs.chunked_overlay(3, zeros),
          lambda inside, known: Geometry(chunk=int(inside["chunk_size"]), chunk_from=inside["left_padding"])),
         (lambda: theirs.and_masks(theirs.causal_mask_function, theirs.sliding_window_overlay(3)), _both),

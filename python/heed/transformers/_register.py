@@ -43,7 +43,7 @@ def _check(name):
     reasons = {
         "flash": "transformers takes such names for flash-attn's and looks for that package",
         "flex_attention": "transformers builds masks of blocks for such names",
-        "/": "transformers looks such names up on the hub; see heed.transformers.kernel_folder for that road",
+        "/": "transformers looks such names up on the hub; heed.transformers.kernel_folder is that road",
         "|": "transformers splits such names",
         ":": "transformers splits such names",
     }
@@ -52,23 +52,22 @@ def _check(name):
             raise Error(f"name is {name!r}, with {part!r} in it: {reason}; take another, 'heed' or 'sdpa' "
                         "for one")
     if name == "eager":
-        raise Error("name is 'eager': transformers never looks that one up, each model has its own; take another, "
-                    "'heed' or 'sdpa' for one")
+        raise Error("name is 'eager': transformers never looks that one up, each model has its own; take "
+                    "another, 'heed' or 'sdpa' for one")
 
 
 def register(
     name: str = "heed", *, backend: str | None = None, threads: int | None = None, patterns: bool = True
 ) -> Registration:
-    """Makes ``attn_implementation=name`` compute with heed, in this process, for every model of transformers.
+    """Makes ``attn_implementation=name`` compute with heed, in this process, for every model.
 
     Parameters
     ----------
-    name : "heed"; or "sdpa", and models that ask for nothing compute with heed, too. Not a name with "flash" in
-        it: transformers treats those apart.
-    backend, threads : of heed.attention, for all calls under this name: "cpu:avx2", "reference" (float64), ….
-
-    patterns : False makes every mask in full, as bool (B, 1, Sq, Sk), however long the sequences are; otherwise
-        those that heed knows as geometry are not made from 2^20 pairs on.
+    name : "heed"; or "sdpa", and models that ask for nothing compute with heed, too. Not a name with
+        "flash" in it: transformers treats those apart.
+    backend, threads : of heed.attention, for all calls under this name: "cpu:avx2", "reference" (float64).
+    patterns : False makes every mask in full, as bool (B, 1, Sq, Sk), however long the sequences are;
+        otherwise those that heed knows as geometry are not made from 2^20 pairs on.
 
     Returns
     -------
@@ -82,8 +81,8 @@ def register(
     try:
         from transformers import AttentionInterface, AttentionMaskInterface
     except ImportError as error:
-        raise ImportError("heed.transformers.register needs a transformers with AttentionInterface and "
-                          "AttentionMaskInterface (5.x; tested with 5.23): pip install transformers") from error
+        raise ImportError("heed.transformers.register needs transformers 5.x, with AttentionInterface and "
+                          "AttentionMaskInterface: pip install transformers") from error
     function = partial(attention_forward, backend=backend, threads=threads)
     mask = partial(attention_mask, patterns=patterns)
     # Both, always: a name without a mask function gets no mask at all, and nothing says so.
