@@ -252,7 +252,7 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   if (p.want_dsinks)
     for (std::int64_t h = 0; h < p.q_heads; h++) {
       double sum = p.accumulate ? static_cast<double>(b.dsinks[h]) : 0;
-      for (std::int64_t n = 0; n < p.batch; n++) sum += c.sink_sums[n * p.q_heads + h];
+      for (std::int64_t n = 0; rows && n < p.batch; n++) sum += c.sink_sums[n * p.q_heads + h];
       b.dsinks[h] = static_cast<float>(sum);
     }
 }

@@ -224,7 +224,7 @@ TEST_P(BackwardEdges, ALargeSinkHasTheWholeRow) {
 }
 
 TEST_P(BackwardEdges, NothingToDo) {
-  for (const auto& [batch, sq, sk] : {std::tuple{0, 5, 5}, {2, 0, 5}, {2, 5, 0}}) {
+  for (const auto& [batch, sq, sk] : {std::tuple{0, 5, 5}, {2, 0, 5}, {2, 5, 0}, {2, 0, 0}}) {
     Case c = Plain();
     c.problem.batch = batch;
     c.problem.q_len = sq;
