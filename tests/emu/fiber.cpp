@@ -15,6 +15,7 @@
 #endif
 #endif
 #ifdef EMU_ASAN
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -100,6 +101,10 @@ void Fiber::Prepare(std::byte* stack, size_t bytes, void (*entry)()) {
   bottom_ = stack;
   bytes_ = bytes;
   fake_stack_ = nullptr;
+#ifdef EMU_ASAN
+  // A fiber that a failure left in the middle has never taken its red zones back.
+  __asan_unpoison_memory_region(stack, bytes);
+#endif
 #if defined(__x86_64__)
   // As heed_emu_switch leaves it: six registers, then the address it returns to. At entry the stack
   // pointer is 8 below a multiple of 16, as behind a call.
