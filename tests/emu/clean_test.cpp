@@ -168,6 +168,16 @@ TEST(Counts, BankConflicts) {
   }
 }
 
+TEST(Counts, AWarpsInstructionCountsOnce) {
+  Memory none;
+  const Stats stats = Launch(Threads(64), none, [] {
+    float d[4] = {};
+    const uint32_t a[2] = {}, b[1] = {};
+    ptx::Mma<ptx::F16, 8>(d, a, b);
+  });
+  EXPECT_EQ(stats.mma, 2u);
+}
+
 TEST(Counts, TheSeedAloneDecides) {
   const auto order = [](uint64_t seed) {
     std::vector<int> seen;

@@ -38,6 +38,7 @@ struct Config {
 };
 
 struct Stats {
+  // Matrix instructions count once a warp or warpgroup, the others once a thread.
   uint64_t mma = 0, wgmma = 0, barriers = 0, async_copies = 0, bulk_copies = 0;
   // Shared accesses of a warp: passes over the banks that they take, and the fewest possible.
   uint64_t ldmatrix_passes = 0, ldmatrix_ideal = 0;

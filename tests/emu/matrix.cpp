@@ -80,12 +80,12 @@ void Mma(float* d, const uint32_t* a, const uint32_t* b, int k, int element_byte
          float (*to_float)(uint32_t), int arch, Site site) {
   Block& block = Now();
   block.Need(arch, site);
-  ++block.stats.mma;
   struct Lane {
     float* d;
     const uint32_t *a, *b;
   } mine{d, a, b};
   block.MeetWarp(~0u, &mine, site, [&](void** arguments) {
+    ++block.stats.mma;
     const int per = 4 / element_bytes;  // elements to a register
     const uint32_t low = element_bytes == 2 ? 0xffff : ~0u;
     float am[16][16] = {}, bm[16][8] = {}, dm[16][8] = {};
