@@ -62,7 +62,7 @@ class Backward : BackwardSums<F> {
       };
       after_ = {more ? QueriesThatSee(next, size(next)).first / kRows * kRows : -1, next, 0};
       Block(k0, size(k0));
-      k0 = more ? next : -1;
+      k0 = next;
     }
   }
 
