@@ -77,12 +77,8 @@ def _like(query, out):
 def _broadcast(given, names, threads):
     """Other than four plain axes."""
     query, key, value, mask, _, is_causal, _, enable_gqa = given
-    align = "top_left"
-    bias = None if mask is None else _layout.causal_bias(mask)
-    if bias is not None:
-        (align, _, _), mask, is_causal = bias, None, True
-    lead, kv_heads, _ = _layout.leads(query, key, value, enable_gqa)
-    batch, heads = lead[:-1] or (1,), lead[-1] if lead else 1
+    align, mask, is_causal = _layout.alignment(mask, is_causal)
+    lead, batch, heads, kv_heads = _layout.sizes(query, key, value, enable_gqa)
     if heads == 0:
         return query @ key.transpose(-1, -2) @ value  # nothing, in the right shape and with its gradients
     q = _layout.as_batch(query, batch, heads)

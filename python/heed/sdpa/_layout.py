@@ -47,17 +47,29 @@ def dense(t):
 
 
 def leads(query, key, value, enable_gqa):
-    """The common leading axes of the three, the heads last, and whether key and value keep their own
-    number of heads (grouped, or one for all)."""
+    """The common leading axes of the three, the heads last, and the heads of key and value, which keep
+    their own number where they are grouped or one for all."""
     q, k, v = query.shape[:-2], key.shape[:-2], value.shape[:-2]
     kv = k[-1] if k else 1
     # Grouped heads, and one kv head for all, are the engine's own business: not repeated here.
     grouped = enable_gqa or (bool(k) and kv == 1 and bool(v) and v[-1] == 1)
     if grouped:
         batch = torch.broadcast_shapes(q[:-1], k[:-1], v[:-1])
-        return (*batch, q[-1] if q else 1), kv, True
+        return (*batch, q[-1] if q else 1), kv
     whole = torch.broadcast_shapes(q, k, v)
-    return tuple(whole), whole[-1] if whole else 1, False
+    return tuple(whole), whole[-1] if whole else 1
+
+
+def sizes(query, key, value, enable_gqa):
+    """(leading axes, those of the batch, heads of query, heads of key and value) of a call."""
+    lead, kv_heads = leads(query, key, value, enable_gqa)
+    return lead, lead[:-1] or (1,), lead[-1] if lead else 1, kv_heads
+
+
+def alignment(mask, is_causal):
+    """(align, mask, is_causal) where a causal bias, which stands in the mask's place, is a geometry."""
+    causal = None if mask is None else causal_bias(mask)
+    return ("top_left", mask, is_causal) if causal is None else (causal[0], None, True)
 
 
 def as_batch(t, batch, heads):

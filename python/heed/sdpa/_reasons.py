@@ -141,12 +141,9 @@ def of_the_call(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa
 
 def of_backend(name, query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, threads=None):
     """The reasons of one backend for a call that is in order; empty where it would serve."""
-    align, bias = "top_left", None
-    causal = None if mask is None else _layout.causal_bias(mask)
-    if causal is not None:
-        (align, _, _), mask, is_causal = causal, None, True
-    lead, kv_heads, _ = _layout.leads(query, key, value, enable_gqa)
-    batch, heads = lead[:-1] or (1,), lead[-1] if lead else 1
+    align, mask, is_causal = _layout.alignment(mask, is_causal)
+    bias = None
+    _, batch, heads, kv_heads = _layout.sizes(query, key, value, enable_gqa)
     if heads == 0:
         return []
     # Without data and without gradient: a plan looks at neither.
