@@ -1,0 +1,32 @@
+// config.h: one row of kernels.def as a type: what a kernel's body is instantiated with, and the
+// shared memory that follows from it. Not here: the table (kernels.def), who chooses (cuda.cpp).
+#pragma once
+
+#include <cstdint>
+
+#include "cuda/ptx/types.h"
+#include "problem/visibility.h"
+
+namespace heed::cuda {
+
+// What a kernel knows of terms, masks in arrays, dropout and probabilities: nothing, or everything,
+// asked for at run time.
+enum class TermKind : std::uint8_t { plain, general };
+
+template <class T, int kArchOf, int kDimOf, int kRowsOf, int kKeysOf, int kWarpsOf,
+          TermKind kTermsOf>
+struct Config {
+  using Element = T;
+  static constexpr int kArch = kArchOf;  // 750, 800
+  static constexpr int kDim = kDimOf, kRows = kRowsOf, kKeys = kKeysOf;
+  static constexpr int kWarps = kWarpsOf, kThreads = 32 * kWarps;
+  static constexpr bool kGeneral = kTermsOf == TermKind::general;
+};
+
+// Bytes of shared memory of a forward block: the tile of queries, one of keys, one of values; f32 adds
+// one of probabilities (forward_fma.h).
+HEED_HD constexpr std::uint32_t ForwardShared(int element, int dim, int rows, int keys) {
+  return std::uint32_t(element * dim * (rows + 2 * keys) + (element == 4 ? 4 * rows * keys : 0));
+}
+
+}  // namespace heed::cuda
