@@ -87,6 +87,10 @@ HEED_DEVICE void Turing(const Params& p) {
     w.Put(ptx::Ex2(ptx::NegInf()));
     w.Put(ptx::Ex2(-float(t) - 127.0f));  // subnormal: 0
     w.Put(ptx::Lg2(ptx::Ex2(float(t - 64))));
+    // 1 + a/2^12 squared needs 24 bits behind the point: the product is rounded, the fused sum is not.
+    const float odd = 1.0f + float(2 * t + 1) * 0x1p-12f;
+    w.Put(ptx::Fadd(ptx::Fmul(odd, odd), -1.0f));
+    w.Put(ptx::Fma(odd, odd, -1.0f));
   }
   {
     Writer w(p, kOffset<kShuffles>);

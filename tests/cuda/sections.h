@@ -35,7 +35,7 @@ enum SectionId {
   kSectionCount
 };
 constexpr Section kSections[kSectionCount] = {
-    {"pack f16, ex2 of integers and infinity", 750, 8 * kThreads},
+    {"pack f16, ex2 of integers and infinity, products rounded and fused", 750, 10 * kThreads},
     {"shuffles and votes", 750, 6 * kThreads},
     {"shared loads and stores of 2 to 16 bytes", 750, 4 * kThreads},
     {"ldmatrix x1 x2 x4, plain and transposed", 750, 14 * kThreads},

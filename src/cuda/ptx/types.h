@@ -5,6 +5,7 @@
 
 namespace heed::cuda::ptx {
 
+using F32 = float;
 struct F16 {
   uint16_t bits;
 };

@@ -19,6 +19,10 @@ HEED_DEVICE float Lg2(float x) {
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+// Rounded each, and never fused with one another by the compiler; and fused.
+HEED_DEVICE float Fmul(float a, float b) { return __fmul_rn(a, b); }
+HEED_DEVICE float Fadd(float a, float b) { return __fadd_rn(a, b); }
+HEED_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 HEED_DEVICE float NegInf() { return __int_as_float(int(0xff800000)); }
 HEED_DEVICE uint32_t BitsOf(float x) { return __float_as_uint(x); }
 HEED_DEVICE float FloatOf(uint32_t bits) { return __uint_as_float(bits); }

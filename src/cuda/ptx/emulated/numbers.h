@@ -16,6 +16,16 @@ HEED_DEVICE float Flush(float x) { return std::fabs(x) < 0x1p-126f ? std::copysi
 
 HEED_DEVICE float Ex2(float x) { return detail::Flush(std::exp2(detail::Flush(x))); }
 HEED_DEVICE float Lg2(float x) { return detail::Flush(std::log2(detail::Flush(x))); }
+// A volatile product or summand is what no compiler fuses.
+HEED_DEVICE float Fmul(float a, float b) {
+  const volatile float product = a * b;
+  return product;
+}
+HEED_DEVICE float Fadd(float a, float b) {
+  const volatile float x = a, y = b;
+  return x + y;
+}
+HEED_DEVICE float Fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 HEED_DEVICE float NegInf() { return -INFINITY; }
 HEED_DEVICE uint32_t BitsOf(float x) { return emu::Bits(x); }
 HEED_DEVICE float FloatOf(uint32_t bits) { return emu::Float(bits); }
