@@ -45,8 +45,8 @@ struct CacheArrays {
   bool rotary_moves = false;    // query i stands at seqlens + i, else all at seqlens
   const void *cos = nullptr, *sin = nullptr;
   std::int32_t rotary_rows = 0;  // of cos and sin
-  Rows q;                   // with rotary: the queries as given
-  void* rotated = nullptr;  // and where they go, (B, Sq, Hq, D), which then is ForwardCall::q
+  Rows q;                        // with rotary: the queries as given
+  void* rotated = nullptr;       // and where they go, (B, Sq, Hq, D), which then is ForwardCall::q
 };
 
 // What mask and block map together say of every score tile of the call, a TileKind a byte, found
@@ -123,11 +123,10 @@ struct ForwardCall {
   Split split;
 
   HEED_HD std::int64_t blocks() const { return schedule.items() * Max(split.pieces, 1); }
-  // Of a split: which row of split.o and split.lse a piece's row of the tile is. schedule.q_len: rows
-  // of a kv head, the group's heads in them.
+  // Of a split: which row of split.o and split.lse a piece's row of the tile is.
   HEED_HD std::int64_t PieceRow(std::int64_t b, std::int64_t hk, std::int64_t piece,
                                 std::int64_t row) const {
-    return ((b * schedule.heads + hk) * split.pieces + piece) * schedule.q_len + row;
+    return ((b * schedule.heads + hk) * split.pieces + piece) * schedule.tile_rows + row;
   }
 };
 

@@ -64,7 +64,7 @@ INCLUDES = (
     Includes("device code sees the ptx layer, the problem's integers and the formula",
              r"^src/cuda/",
              (r"<(cstdint|cstddef)>", r"heed/types\.h", r"problem/\w+\.h", r"score/\w+\.(h|inc)",
-              r"cuda/ptx/ptx\.h", r"cuda/\w+\.(h|def)"),
+              r"cuda/ptx/(ptx|types)\.h", r"cuda/\w+\.(h|def)"),
              ("src/cuda/a.h", '#include "cuda/ptx/device/matrix.h"'), but=r"^src/cuda/ptx/"),
     Includes("the ptx layer sees CUDA in its device body alone", r"^src/cuda/ptx/device/",
              (r"<(cstdint|cuda|cuda_fp16|cuda_bf16)(\.h)?>",
@@ -146,7 +146,7 @@ FORBIDDEN = (
            r"|__device__|__(threadfence|ballot|any|all)\w*)\b",
            ("src/cuda/a.h", "int t = threadIdx.x;"), but=r"^src/cuda/ptx/device/"),
     Forbid("device code neither allocates nor prints", r"^src/cuda/.*\.h$",
-           r"\b(malloc|free|new|try|catch|Status|Result)\b|\bstd::",
+           r"\b(malloc|free|new|try|catch|Status|Result)\b|\bstd::(?!u?int\d+_t\b)",
            ("src/cuda/a.h", "float* x = new float[4];"), but=r"^src/cuda/ptx/emulated/"),
     # The words are written in two parts so that this table does not break its own rules.
     Forbid("no postponed work in the text", r".", r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK)\b",
