@@ -10,8 +10,20 @@ struct Results {
   nb::handle dout, o, lse, dlse;
 };
 struct Wanted {
-  bool dbias, dsinks, f32;
+  bool dbias, dsinks, f32, guarded, heads_first;
 };
+
+bool IsPlain(const Results& given, nb::handle q, nb::handle k, nb::handle v, const nb::handle* o) {
+  nb::handle tensors[7 + kOptions];
+  int n = 0;
+  for (const nb::handle t : {given.dout, given.o, given.lse, given.dlse, q, k, v}) {
+    if (IsTorch(t)) tensors[n++] = t;
+  }
+  for (int i = 0; i < kOptions; i++) {
+    if (IsTorch(o[i])) tensors[n++] = o[i];
+  }
+  return TorchIsPlain(tensors, n);
+}
 
 // lse or its gradient: f32, contiguous.
 const float* RowState(Call& call, nb::handle array, const char* name) {
@@ -47,7 +59,9 @@ View OutputLike(Call& call, nb::handle array, const char* name) {
 
 nb::object Backward(nb::handle q, nb::handle k, nb::handle v, const Results& given,
                     const nb::handle* o, const Wanted& wanted) {
+  if (wanted.guarded && IsTorch(q) && !IsPlain(given, q, k, v, o)) return NotHere();
   Call call(q, "q");
+  if (wanted.heads_first) call.TakeHeadsFirst();
   call.ReadQkv(q, k, v, Given(o[kCuSeqlensQ]));
   call.ReadOptions(o);
   Problem& p = call.problem;
@@ -67,19 +81,19 @@ nb::object Backward(nb::handle q, nb::handle k, nb::handle v, const Results& giv
     p.dlse = true;
     b.dlse = RowState(call, given.dlse, "dlse");
   }
+  const Call::Rows q_rows{p.q_len, p.total_q, p.q_heads, p.dim, call.dense_q};
+  const Call::Rows k_rows{p.k_len, p.total_k, p.k_heads, p.dim, call.dense_k};
+  const Call::Rows v_rows{p.k_len, p.total_k, p.k_heads, p.dim_v, call.dense_v};
+  p.dq_strides = call.StridesOf(q_rows);
+  p.dk_strides = call.StridesOf(k_rows);
+  p.dv_strides = call.StridesOf(v_rows);
   const Plan plan = PlanFor(p, call.options);
 
   const Element element = wanted.f32 ? Element::kF32 : FromDType(p.dtype);
   nb::object dq, dk, dv, dbias = nb::none(), dsinks = nb::none();
-  const auto make = [&](std::int64_t len, std::int64_t total, std::int64_t heads, std::int64_t dim,
-                        nb::object* out) {
-    View made = p.ragged ? call.arrays.New(element, {total, heads, dim}, out)
-                         : call.arrays.New(element, {p.batch, len, heads, dim}, out);
-    return AddressOf(made);
-  };
-  b.dq = make(p.q_len, p.total_q, p.q_heads, p.dim, &dq);
-  b.dk = make(p.k_len, p.total_k, p.k_heads, p.dim, &dk);
-  b.dv = make(p.k_len, p.total_k, p.k_heads, p.dim_v, &dv);
+  b.dq = call.NewRows(element, q_rows, &dq);
+  b.dk = call.NewRows(element, k_rows, &dk);
+  b.dv = call.NewRows(element, v_rows, &dv);
   if (wanted.dbias) {
     const Element of_bias = wanted.f32 ? Element::kF32 : FromDType(p.bias_dtype);
     view = call.arrays.New(of_bias, {p.bias.batch, p.bias.heads, p.bias.rows, p.bias.cols}, &dbias);
@@ -99,18 +113,19 @@ void Add(nb::module_& m, std::index_sequence<I...>) {
       "attention_backward",
       [](nb::handle dout, nb::handle q, nb::handle k, nb::handle v, nb::handle out, nb::handle lse,
          nb::handle dlse, Each<I>... options, nb::handle want_dbias, nb::handle want_dsinks,
-         nb::handle f32_grads) {
+         nb::handle f32_grads, bool guarded, bool heads_first) {
         const nb::handle o[] = {options...};
         return Backward(q, k, v, {dout, out, lse, dlse}, o,
                         {Flag(want_dbias, "return_dbias"), Flag(want_dsinks, "return_dsinks"),
-                         Flag(f32_grads, "f32_grads")});
+                         Flag(f32_grads, "f32_grads"), guarded, heads_first});
       },
       nb::arg("dout").none(), nb::arg("q").none(), nb::arg("k").none(), nb::arg("v").none(),
       nb::arg("o").none(), nb::arg("lse").none(), nb::arg("dlse").none(),
       nb::arg(kOptionNames[I]).none()..., nb::arg("want_dbias"), nb::arg("want_dsinks"),
-      nb::arg("f32_grads"),
+      nb::arg("f32_grads"), nb::arg("guarded"), nb::arg("heads_first"),
       "(dq, dk, dv, dbias, dsinks), the last two None where they are not wanted. dbias has four "
-      "axes.");
+      "axes.\n"
+      "guarded: NotImplemented where torch tensors are not plain. heads_first: as in attention.");
 }
 
 }  // namespace

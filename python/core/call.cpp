@@ -56,7 +56,25 @@ View Call::ReadRows(nb::handle array, const char* name, int ndim) {
     Raise(std::string(name) + " has a stride of " + std::to_string(view.strides[ndim - 1]) +
           " in its last axis: it must be 1; the other axes may have any (make a contiguous copy)");
   }
-  return view;
+  return heads_first && ndim == 4 ? view.turned() : view;
+}
+
+Strides Call::StridesOf(const Rows& rows) const {
+  if (!heads_first || !rows.dense || problem.batch * rows.len * rows.heads == 0) return {};
+  return {rows.heads * rows.len * rows.dim, rows.dim, rows.len * rows.dim};
+}
+
+void* Call::NewRows(Element element, const Rows& rows, nb::object* out) {
+  View view;
+  if (problem.ragged) {
+    view = arrays.New(element, {rows.total, rows.heads, rows.dim}, out);
+  } else if (heads_first) {
+    view = arrays.NewHeadsFirst(element, {problem.batch, rows.len, rows.heads, rows.dim},
+                                rows.dense, out);
+  } else {
+    view = arrays.New(element, {problem.batch, rows.len, rows.heads, rows.dim}, out);
+  }
+  return AddressOf(view);
 }
 
 void Call::ReadQkv(nb::handle q, nb::handle k, nb::handle v, bool ragged) {
@@ -67,6 +85,11 @@ void Call::ReadQkv(nb::handle q, nb::handle k, nb::handle v, bool ragged) {
     Raise(std::string(name) + " is " + ElementText(view, array) + " and q is " +
           ElementText(qv, q) + ": q, k and v must be of one dtype");
   };
+  if (heads_first) {
+    dense_q = qv.turned().contiguous();
+    dense_k = kv.turned().contiguous();
+    dense_v = vv.turned().contiguous();
+  }
   same_dtype(kv, "k", k);
   same_dtype(vv, "v", v);
   const auto differ = [&](const char* a, const View& av, const char* b, const View& bv,

@@ -14,11 +14,27 @@ struct Call {
   Call(nb::handle first, const char* name, bool for_a_plan = false)
       : arrays(first, name), shapes_alone(for_a_plan) {}
 
+  void TakeHeadsFirst() {
+    if (arrays.library() != Library::kTorch) Raise("heads_first is for PyTorch's tensors alone");
+    heads_first = true;
+  }
+
   Arrays arrays;
-  bool shapes_alone;  ///< for a Plan: tensors need no data
+  bool shapes_alone;         ///< for a Plan: tensors need no data
+  bool heads_first = false;  ///< rows come and go as (B, H, S, D)
+  /// With heads_first, which of q, k, v lie contiguous: what belongs to them is to lie as they do.
+  bool dense_q = false, dense_k = false, dense_v = false;
   Problem problem;
   Buffers buffers;
   PlanOptions options;
+
+  /// Rows of a result: (B, S, H, D), or (T, H, D) where ragged; their strides, before they are there.
+  struct Rows {
+    std::int64_t len, total, heads, dim;
+    bool dense;
+  };
+  Strides StridesOf(const Rows& rows) const;
+  void* NewRows(Element element, const Rows& rows, nb::object* out);
 
   View Read(nb::handle array, const char* name) {
     return shapes_alone ? arrays.ReadShape(array, name) : arrays.Read(array, name);
@@ -31,7 +47,7 @@ struct Call {
 
   // Parts of these that a call on a cache shares.
 
-  /// Of f32, bf16, f16 or f64, the last axis dense; of q's dtype unless it is q.
+  /// Of f32, bf16, f16 or f64, the last axis dense, (B, S, H, D) whatever lay there.
   View ReadRows(nb::handle array, const char* name, int ndim);
   void ReadScore(const nb::handle* o);
   /// Numbers of one element type, dense: as they lie, else as a copy that lives as long as the call.

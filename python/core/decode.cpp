@@ -187,7 +187,7 @@ nb::object Decode(nb::handle q, nb::handle k_cache, nb::handle v_cache, const nb
     for (int i = 0; i < kOptions; i++) {
       if (Given(o[i]) && IsTorch(o[i]) && n < 24) tensors[n++] = o[i];
     }
-    if (!TorchMayComputeAtOnce(tensors, n)) return NotHere();
+    if (TorchWatcher(tensors, n, Guard::kAll) != Watcher::kNobody) return NotHere();
   }
   CacheCall call(q, k_cache, v_cache, c);
   call.ReadScore(o);

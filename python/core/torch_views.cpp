@@ -12,7 +12,7 @@ struct Torch {
   PyTypeObject* tensor = nullptr;
   PyTypeObject* parameter = nullptr;
   const dlpack::ExchangeApi* exchange = nullptr;
-  PyObject* empty = nullptr;
+  PyObject *empty = nullptr, *empty_strided = nullptr;
   PyObject* dtypes[6] = {};  // by Element
   PyObject* cpu = nullptr;
   PyObject* empty_keywords = nullptr;
@@ -23,6 +23,8 @@ struct Torch {
   PyObject* tracing = nullptr;
   PyObject* forward_ad = nullptr;  // the module, whose _current_level is -1 outside
   PyObject* autocast = nullptr;
+  // Questions about a tensor.
+  PyObject *is_wrapped = nullptr, *is_mapped = nullptr, *is_zero = nullptr;
   // Interned names.
   PyObject *shape = nullptr, *stride = nullptr, *dtype = nullptr, *data_ptr = nullptr,
            *requires_grad = nullptr, *is_neg = nullptr, *device = nullptr, *cpu_word = nullptr,
@@ -148,11 +150,14 @@ void ReadAttributes(nb::handle tensor, const char* name, bool shape_alone, View*
   }
 }
 
-// What a question without arguments answers. A question that this PyTorch does not know is
-// answered by `unknown`, and the call goes the way of the dispatcher.
-bool Ask(PyObject* question, bool unknown) {
+// What a question answers, without arguments or about a tensor. A question that this PyTorch does not
+// know is answered by `unknown`, and the call goes the way of the dispatcher.
+bool Ask(PyObject* question, bool unknown, nb::handle about = {}) {
   if (question == nullptr) return unknown;
-  PyObject* answer = PyObject_CallNoArgs(question);
+  PyObject* arguments[] = {nullptr, about.ptr()};
+  PyObject* answer =
+      PyObject_Vectorcall(question, arguments + 1,
+                          (about.is_valid() ? 1 : 0) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
   if (answer == nullptr) RaiseCurrent();
   const int yes = answer == Py_None ? 0 : PyObject_IsTrue(answer);
   Py_DECREF(answer);
@@ -186,6 +191,7 @@ void UseTorch(nb::module_ torch, bool exchange) {
   Torch t;
   if (exchange) t.exchange = FindExchange(torch.attr("Tensor"));
   t.empty = Find(torch, {"empty"});
+  t.empty_strided = Find(torch, {"empty_strided"});
   constexpr const char* kNames[] = {"float32", "bfloat16", "float16", "float64", "bool", "int32"};
   for (int i = 0; i < 6; i++) t.dtypes[i] = Find(torch, {kNames[i]});
   t.cpu = PyUnicode_InternFromString("cpu");
@@ -196,6 +202,9 @@ void UseTorch(nb::module_ torch, bool exchange) {
   t.tracing = Find(torch, {"_C", "_get_tracing_state"});
   t.forward_ad = Find(torch, {"autograd", "forward_ad"});
   t.autocast = Find(torch, {"is_autocast_enabled"});
+  t.is_wrapped = Find(torch, {"_C", "_functorch", "is_functorch_wrapped_tensor"});
+  t.is_mapped = Find(torch, {"_C", "_functorch", "is_legacy_batchedtensor"});
+  t.is_zero = Find(torch, {"Tensor", "_is_zerotensor"});
   t.shape = PyUnicode_InternFromString("shape");
   t.stride = PyUnicode_InternFromString("stride");
   t.dtype = PyUnicode_InternFromString("dtype");
@@ -261,19 +270,37 @@ nb::object Allocate(Element element, const std::int64_t* shape, int ndim) {
 
 }  // namespace
 
-nb::object NewTorch(Element element, const std::int64_t* shape, int ndim) {
-  if (the_torch.exchange != nullptr) {
+namespace {
+
+nb::object TupleOf(const std::int64_t* values, int n) {
+  nb::object tuple = nb::steal(PyTuple_New(n));
+  for (int i = 0; i < n; i++) {
+    if (PyTuple_SetItem(tuple.ptr(), i, PyLong_FromLongLong(values[i])) != 0) RaiseCurrent();
+  }
+  return tuple;
+}
+
+}  // namespace
+
+nb::object NewTorch(Element element, const std::int64_t* shape, int ndim,
+                    const std::int64_t* strides) {
+  if (the_torch.exchange != nullptr && strides == nullptr) {
     if (nb::object made = Allocate(element, shape, ndim); made.is_valid()) return made;
   }
-  nb::object sizes = nb::steal(PyTuple_New(ndim));
-  for (int i = 0; i < ndim; i++) {
-    if (PyTuple_SetItem(sizes.ptr(), i, PyLong_FromLongLong(shape[i])) != 0) RaiseCurrent();
-  }
+  const nb::object sizes = TupleOf(shape, ndim);
+  nb::object steps;
   // The device is named, for a default device may be set.
-  PyObject* arguments[] = {nullptr, sizes.ptr(), the_torch.dtypes[static_cast<int>(element)],
-                           the_torch.cpu};
+  PyObject* arguments[5] = {nullptr, sizes.ptr()};
+  int n = 1;
+  if (strides != nullptr) {
+    steps = TupleOf(strides, ndim);
+    arguments[++n] = steps.ptr();
+  }
+  arguments[n + 1] = the_torch.dtypes[static_cast<int>(element)];
+  arguments[n + 2] = the_torch.cpu;
   PyObject* made = PyObject_Vectorcall(
-      the_torch.empty, arguments + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, the_torch.empty_keywords);
+      strides != nullptr ? the_torch.empty_strided : the_torch.empty, arguments + 1,
+      static_cast<std::size_t>(n) | PY_VECTORCALL_ARGUMENTS_OFFSET, the_torch.empty_keywords);
   if (made == nullptr) RaiseCurrent();
   return nb::steal(made);
 }
@@ -282,35 +309,53 @@ bool TorchStandsForOthers() {
   return Ask(the_torch.dispatch_modes, false) || Ask(the_torch.transform, false);
 }
 
-bool TorchMayComputeAtOnce(const nb::handle* tensors, int count) {
-  for (int i = 0; i < count; i++) {
-    if (!tensors[i].is_valid()) continue;
-    const PyTypeObject* type = Py_TYPE(tensors[i].ptr());
-    if (type != the_torch.tensor && type != the_torch.parameter) return false;
-  }
-  if (Ask(the_torch.dispatch_modes, true) || Ask(the_torch.transform, true) ||
-      Ask(the_torch.tracing, true) || InForwardAd() || InAutocast()) {
-    return false;
-  }
-  const bool grad = Ask(the_torch.grad_enabled, true);
-  for (int i = 0; i < count; i++) {
-    if (!tensors[i].is_valid()) continue;
-    if (grad && IsTrueAttribute(tensors[i], the_torch.requires_grad)) return false;
-    // A view whose elements are to be read with the other sign.
-    if (CallMethod(tensors[i], the_torch.is_neg).ptr() == Py_True) return false;
-    if (i > 0) continue;  // where the first lies, the others must
+bool TorchRequiresGrad(nb::handle tensor) {
+  return IsTrueAttribute(tensor, the_torch.requires_grad);
+}
+
+namespace {
+
+// Elements in host memory that are to be read as they lie.
+bool IsPlain(nb::handle tensor) {
+  const PyTypeObject* type = Py_TYPE(tensor.ptr());
+  if (type != the_torch.tensor && type != the_torch.parameter) return false;
+  if (the_torch.exchange != nullptr) {
     dlpack::Tensor t;
-    if (the_torch.exchange != nullptr) {
-      if (the_torch.exchange->borrow(tensors[i].ptr(), &t) != 0) {
-        PyErr_Clear();
-        return false;
-      }
-      if (t.device_type != dlpack::kCpu) return false;
-    } else if (Text(Get(Get(tensors[i], the_torch.device), the_torch.cpu_word)) != "cpu") {
+    if (the_torch.exchange->borrow(tensor.ptr(), &t) != 0) {  // it stands for another, for one
+      PyErr_Clear();
       return false;
     }
+    if (t.device_type != dlpack::kCpu) return false;
+    if (t.data == nullptr && Ask(the_torch.is_zero, true, tensor)) return false;
+  } else if (Text(Get(Get(tensor, the_torch.device), the_torch.cpu_word)) != "cpu" ||
+             Ask(the_torch.is_wrapped, true, tensor) || Ask(the_torch.is_mapped, true, tensor) ||
+             Ask(the_torch.is_zero, true, tensor)) {
+    return false;
   }
-  return true;
+  // A view whose elements are to be read with the other sign.
+  return CallMethod(tensor, the_torch.is_neg).ptr() == Py_False;
+}
+
+}  // namespace
+
+bool TorchIsPlain(const nb::handle* tensors, int count) {
+  for (int i = 0; i < count; i++) {
+    if (!IsPlain(tensors[i])) return false;
+  }
+  return !Ask(the_torch.dispatch_modes, true) && !Ask(the_torch.transform, true);
+}
+
+Watcher TorchWatcher(const nb::handle* tensors, int count, Guard guard) {
+  if (guard == Guard::kNone) return Watcher::kNobody;
+  if (!TorchIsPlain(tensors, count) || Ask(the_torch.tracing, true) || InForwardAd() ||
+      (guard != Guard::kAllButAutocast && InAutocast())) {
+    return Watcher::kOthers;
+  }
+  if (!Ask(the_torch.grad_enabled, true)) return Watcher::kNobody;
+  for (int i = 0; i < count; i++) {
+    if (TorchRequiresGrad(tensors[i])) return Watcher::kAutograd;
+  }
+  return Watcher::kNobody;
 }
 
 }  // namespace heed::python

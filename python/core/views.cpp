@@ -1,6 +1,8 @@
 // views.cpp: what arrays of all libraries have in common. Not here: how one library is read.
 #include "views.h"
 
+#include <utility>
+
 namespace heed::python {
 
 bool View::contiguous() const {
@@ -10,6 +12,13 @@ bool View::contiguous() const {
     inside *= shape[i];
   }
   return true;
+}
+
+View View::turned() const {
+  View other = *this;
+  std::swap(other.shape[1], other.shape[2]);
+  std::swap(other.strides[1], other.strides[2]);
+  return other;
 }
 
 std::string ShapeText(const View& view) {
@@ -69,6 +78,16 @@ View Arrays::New(Element element, std::initializer_list<std::int64_t> shape, nb:
   }
   *out = NewTorch(element, shape.begin(), ndim);
   return TorchView(*out, "a result", false);
+}
+
+View Arrays::NewHeadsFirst(Element element, const std::int64_t (&bshd)[4], bool contiguous,
+                           nb::object* out) {
+  const auto [b, s, h, d] = bshd;
+  if (contiguous) return New(element, {b, h, s, d}, out).turned();
+  // No view of another tensor: of a view that a Function returns, PyTorch forbids changes in place.
+  const std::int64_t shape[] = {b, h, s, d}, strides[] = {s * h * d, d, h * d, 1};
+  *out = NewTorch(element, shape, 4, strides);
+  return TorchView(*out, "a result", false).turned();
 }
 
 }  // namespace heed::python

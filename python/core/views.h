@@ -32,6 +32,8 @@ struct View {
     return n;
   }
   bool contiguous() const;
+  /// (B, H, S, D) as (B, S, H, D), and back.
+  View turned() const;
 };
 
 /// "(2, 16, 4, 64)".
@@ -65,6 +67,10 @@ class Arrays {
   View ReadShape(nb::handle array, const char* name);
   /// A contiguous array that is not initialised.
   View New(Element element, std::initializer_list<std::int64_t> shape, nb::object* out);
+  /// Of the shape (B, H, S, D), lying as (B, S, H, D) unless it is to be contiguous; the result has the
+  /// axes as the contract has them. PyTorch's alone.
+  View NewHeadsFirst(Element element, const std::int64_t (&bshd)[4], bool contiguous,
+                     nb::object* out);
 
  private:
   View ReadNumpy(nb::handle array, const char* name);
@@ -86,11 +92,24 @@ nb::object NewNumpy(Element element, const std::int64_t* shape, int ndim);
 void UseTorch(nb::module_ torch, bool exchange);
 bool IsTorch(nb::handle object);
 View TorchView(nb::handle tensor, const char* name, bool shape_alone);
-nb::object NewTorch(Element element, const std::int64_t* shape, int ndim);
+/// strides: null for a contiguous one.
+nb::object NewTorch(Element element, const std::int64_t* shape, int ndim,
+                    const std::int64_t* strides = nullptr);
 /// Whether tensors may be stand-ins now: under a dispatch mode or a function transform.
 bool TorchStandsForOthers();
-/// Whether a call on these tensors may compute at once: no gradient, no dispatch mode, no function
-/// transform, no tracing, no autocast, and plain tensors in host memory. null handles are skipped.
-bool TorchMayComputeAtOnce(const nb::handle* tensors, int count);
+/// Whether tensors hold their own elements in host memory, and neither a dispatch mode nor a function
+/// transform stands before them.
+bool TorchIsPlain(const nb::handle* tensors, int count);
+bool TorchRequiresGrad(nb::handle tensor);
+
+/// Who, beside the kernels, has a say in a call.
+enum class Watcher : std::uint8_t {
+  kNobody,    ///< compute at once
+  kAutograd,  ///< compute at once, and let the results join its graph
+  kOthers,    ///< a mode, a transform, tracing, autocast, tensors that are not plain
+};
+/// How much is asked of Watchers.
+enum class Guard : std::uint8_t { kNone, kAll, kAllButAutocast };
+Watcher TorchWatcher(const nb::handle* tensors, int count, Guard guard);
 
 }  // namespace heed::python

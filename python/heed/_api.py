@@ -153,9 +153,9 @@ def attention(
             q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap, alibi_slopes,
             bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k,
             max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads, return_lse,
-            return_probs, False, side is not None)
+            return_probs, False, 0 if side is None else 1, False)
         if done is not NotImplemented:
-            return done
+            return done if type(done) is not list else side.joined(done, q, k, v, bias, sinks, return_lse)
     return side.attention(
         q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap, alibi_slopes, bias,
         mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
@@ -235,16 +235,20 @@ def attention_backward(
             offset=offset, return_dbias=return_dbias, return_dsinks=return_dsinks,
             f32_grads=f32_grads, backend=backend, threads=threads))
     side = _torch or _find_torch(q)
-    compute = _core.attention_backward
-    if side is not None and isinstance(q, side.Tensor) and (side.is_compiling() or not side.plain(
-            dout, q, k, v, o, lse, dlse, bias, mask, block_map, alibi_slopes, sinks, key_lengths,
-            cu_seqlens_q, cu_seqlens_k)):
-        compute = side.attention_backward
-    dq, dk, dv, dbias, dsinks = compute(
-        dout, q, k, v, o, lse, dlse, scale, causal, align, query_offset, window, prefix, chunk,
-        softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
-        cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads,
-        return_dbias, return_dsinks, f32_grads)
+    done = NotImplemented
+    if side is None or not isinstance(q, side.Tensor) or not side.is_compiling():
+        done = _core.attention_backward(
+            dout, q, k, v, o, lse, dlse, scale, causal, align, query_offset, window, prefix, chunk,
+            softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
+            cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads,
+            return_dbias, return_dsinks, f32_grads, True, False)
+    if done is NotImplemented:
+        done = side.attention_backward(
+            dout, q, k, v, o, lse, dlse, scale, causal, align, query_offset, window, prefix, chunk,
+            softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
+            cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, seed, offset, backend, threads,
+            return_dbias, return_dsinks, f32_grads)
+    dq, dk, dv, dbias, dsinks = done
     grads = (dq, dk, dv)
     if return_dbias:
         grads += (dbias.reshape(bias.shape),)

@@ -12,10 +12,11 @@ _core.use_torch(torch)
 
 from . import _torch_ops, _torch_transforms  # noqa: E402, F401  (they register)
 from . import _torch_values as values  # noqa: E402
-from ._torch_ops import plain  # noqa: E402, F401
+from ._torch_autograd import joined  # noqa: E402
 from ._torch_values import draw_rng, rng_of  # noqa: E402, F401
 
 is_compiling = torch.compiler.is_compiling
+_GUARD_ALL_BUT_AUTOCAST = 2  # of _core.attention
 
 
 def _check_tensors(given):
@@ -32,6 +33,9 @@ def _check_tensors(given):
         if value.device.type not in (("cpu",) if on_cpu else ("cpu", "meta")):
             raise Error(f"{name} lives on the device '{value.device}': this build of heed computes on "
                         "the CPU, so it must be a CPU tensor")
+        if value.layout != torch.strided or value.is_nested:
+            kind = "is a nested tensor" if value.is_nested else f"has the layout {value.layout}"
+            raise Error(f"{name} {kind}: it must be a dense (strided) tensor")
 
 
 def _no_gradient(given, why):
@@ -78,20 +82,24 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
                     alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
                     cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, 0, 0, backend, threads,
                     return_probs)
-    if stand_ins:
         dropout_p, return_probs = values.real("dropout_p", dropout_p), values.flag("return_probs", return_probs)
         backend, threads = values.of_plan(backend, threads)
     score, offsets = values.of_score(scale, causal, align, query_offset, window, prefix, chunk, softcap,
-                                     block_map, block_size, read=stand_ins)
+                                     block_map, block_size, read=not compiling)
+    tensors = (bias, mask, block_map, alibi_slopes, sinks, key_lengths, offsets, cu_seqlens_q, cu_seqlens_k, rng)
+    numbers = (*score, values.whole_or_none("max_seqlen_q", max_seqlen_q),
+               values.whole_or_none("max_seqlen_k", max_seqlen_k), dropout_p, backend, threads)
     forward = torch.ops.heed.attention_forward
     if not compiling:
         _no_tangent(q, k, v, bias, sinks)
+        if not stand_ins:  # for tensors that are plain; autocast has been seen to, and numbers are numbers
+            done = _core.attention(q, k, v, *_torch_ops.options(tensors, numbers), return_lse, return_probs,
+                                   False, _GUARD_ALL_BUT_AUTOCAST, False)
+            if done is not NotImplemented:
+                return done if type(done) is not list else joined(done, q, k, v, bias, sinks, return_lse)
         if not torch.jit.is_tracing():  # a trace records operators, and no Function that needs a gradient
-            forward = (_torch_ops.Transformed if stand_ins else _torch_ops.Eager).apply
-    out, lse, probs = forward(
-        q, k, v, bias, mask, block_map, alibi_slopes, sinks, key_lengths, offsets, cu_seqlens_q,
-        cu_seqlens_k, rng, *score, values.whole_or_none("max_seqlen_q", max_seqlen_q),
-        values.whole_or_none("max_seqlen_k", max_seqlen_k), dropout_p, backend, threads, return_probs)
+            forward = _torch_ops.Transformed.apply
+    out, lse, probs = forward(q, k, v, *tensors, *numbers, return_probs)
     if return_lse and return_probs:
         return out, lse, probs
     if return_lse:

@@ -38,7 +38,7 @@ for _schema in (
 _WORD = 2**64
 
 
-def _options(tensors, numbers):
+def options(tensors, numbers):
     """What the extension takes, from what an operator was given."""
     (bias, mask, block_map, alibi_slopes, sinks, key_lengths, query_offsets, cu_seqlens_q, cu_seqlens_k,
      rng) = tensors
@@ -52,9 +52,9 @@ def _options(tensors, numbers):
 
 
 def _forward(q, k, v, *rest):
-    *options, return_probs = rest
-    results = _core.attention(q, k, v, *_options(options[:TENSOR_OPTIONS], options[TENSOR_OPTIONS:]),
-                              True, return_probs, False, False)
+    return_probs = rest[-1]
+    results = _core.attention(q, k, v, *options(rest[:TENSOR_OPTIONS], rest[TENSOR_OPTIONS:-1]), True, return_probs,
+                              False, 0, False)
     return results if return_probs else (*results, q.new_empty((0,)))
 
 
@@ -79,17 +79,17 @@ def _forward_fake(q, k, v, *rest):
     return out, lse, q.new_empty(shape if return_probs else (0,))
 
 
-def _dense_rows(t):
+def dense_rows(t):
     # Gradients arrive as autograd made them: expanded, for one. The contract wants the last stride 1.
     return t if t.stride(-1) == 1 else t.contiguous()
 
 
 def _backward(dout, dlse, q, k, v, out, lse, *rest):
-    *options, want_dbias, want_dsinks = rest
+    *_, want_dbias, want_dsinks = rest
     dq, dk, dv, dbias, dsinks = _core.attention_backward(
-        _dense_rows(dout), q, k, v, out, lse, None if dlse is None else dlse.contiguous(),
-        *_options(options[:TENSOR_OPTIONS], options[TENSOR_OPTIONS:]), want_dbias, want_dsinks, False)
-    dbias = dbias.view(options[0].shape) if want_dbias else q.new_empty((0,))
+        dense_rows(dout), q, k, v, out, lse, None if dlse is None else dlse.contiguous(),
+        *options(rest[:TENSOR_OPTIONS], rest[TENSOR_OPTIONS:-2]), want_dbias, want_dsinks, False, False, False)
+    dbias = dbias.view(rest[0].shape) if want_dbias else q.new_empty((0,))
     return dq, dk, dv, dbias, dsinks if want_dsinks else q.new_empty((0,), dtype=torch.float32)
 
 
@@ -144,26 +144,10 @@ def _no_second(ctx, *grads):
                 "a composition of PyTorch's own operators there")
 
 
-def plain(*tensors):
-    """Whether the kernels can be called past the dispatcher: tensors that hold their own data, and
-    nobody who watches."""
-    return not _core.stand_ins() and all(
-        t is None or (type(t) in _PLAIN_TYPES and t.is_cpu and not t.is_neg() and not t._is_zerotensor())
-        for t in tensors)
-
-
-def _mapped(*tensors):
-    """Whether autograd's is_grads_batched has mapped one, which is no function transform."""
-    return any(t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tensors)
-
-
 def written(*tensors):
     """Tells autograd that these were written in place, so that it knows what it saved to be gone."""
     for t in tensors:
         torch.autograd.graph.increment_version(t)
-
-
-_PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 class _AttentionBackward(torch.autograd.Function):
@@ -180,6 +164,12 @@ class _AttentionBackward(torch.autograd.Function):
     backward = staticmethod(_no_second)
 
 
+def backward_operator():
+    """The operator, for a gradient that may itself be differentiated (create_graph=True, a transform) as a
+    Function that refuses."""
+    return _AttentionBackward.apply if torch.is_grad_enabled() else torch.ops.heed.attention_backward
+
+
 class Transformed(torch.autograd.Function):
     """The operator's forward and gradient for torch.func's transforms, which do not take a formula that
     is registered with an operator."""
@@ -188,35 +178,13 @@ class Transformed(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs):
-        if plain(*inputs[:3 + TENSOR_OPTIONS]):
-            return _forward(*inputs)
         return torch.ops.heed.attention_forward(*inputs)
 
     setup_context = staticmethod(_keep)
 
     @staticmethod
     def backward(ctx, dout, dlse, dprobs):
-        saved = ctx.saved_tensors  # once: a checkpoint computes them when they are asked for
-        if torch.is_grad_enabled():  # create_graph=True, or a transform
-            operator = _AttentionBackward.apply
-        elif plain(dout, dlse, *saved) and not _mapped(dout, dlse):
-            operator = _backward
-        else:
-            operator = torch.ops.heed.attention_backward
-        return _gradients(ctx, saved, dout, dlse, operator)
-
-
-class Eager(torch.autograd.Function):
-    """The same where nothing transforms: a registered formula costs 0.25 ms for each call, binding the
-    arguments of a forward without ctx a fifth of that."""
-
-    @staticmethod
-    def forward(ctx, *inputs):
-        results = Transformed.forward(*inputs)
-        _keep(ctx, inputs, results)
-        return results
-
-    backward = Transformed.backward
+        return _gradients(ctx, ctx.saved_tensors, dout, dlse, backward_operator())
 
 
 torch.library.register_autograd("heed::attention_forward", _gradient, setup_context=_keep)

@@ -197,7 +197,7 @@ def test_stub_says_what_the_extension_takes():
     public = {n for n in dir(heed._core) if not n.startswith("_")}
     assert public <= set(stubs), public - set(stubs)
     names = [a.arg for a in stubs["attention"].args.args]
-    assert names[:4] == ["q", "k", "v", "scale"] and names[-1] == "guarded"
+    assert names[:4] == ["q", "k", "v", "scale"] and names[-1] == "heads_first"
     # The package's own keywords are those of the extension, in its order.
     mine = [n for n in inspect.signature(heed.attention).parameters]
     assert [n for n in names if n in mine] == [n for n in mine if n not in ("return_lse", "return_probs", "backend", "threads")] + ["backend", "threads", "return_lse", "return_probs"]

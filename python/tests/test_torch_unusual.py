@@ -29,7 +29,7 @@ def test_backward_of_negated_and_zero_views():
     same(heed.merge([torch._neg_view(out)], [lse])[0], heed.merge([-out], [lse])[0])
     zeros = torch._efficientzerotensor(q.shape)  # no memory
     assert not heed.attention_backward(zeros, q, k, v, out, lse)[0].any()
-    with pytest.raises(heed.Error, match="k has the shape .* and no memory"):
+    with pytest.raises(heed.Error, match="k has a stride of 0 in its last axis"):
         heed.attention(q, zeros, v)
     with pytest.raises(heed.Error, match=r"outs\[0\] has the shape .* and no memory"):
         heed.merge([zeros], [lse])
@@ -82,7 +82,7 @@ def test_tensors_that_are_not_dense(grad):
     q.requires_grad_(grad)
     nested = torch.nested.nested_tensor([k[0], k[1, :2]])
     for bad in (k.to_sparse(), k.to_mkldnn(), nested):
-        with pytest.raises(heed.Error, match="k cannot be read where it lies|k has a stride of 0"):
+        with pytest.raises(heed.Error, match="k has the layout|k is a nested tensor"):
             heed.attention(q, bad, v)
     with pytest.raises(heed.Error, match="v lives on the device 'meta'"):
         heed.attention(q, k, v.to("meta"))

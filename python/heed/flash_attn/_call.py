@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import _torch
+from .. import _core, _torch
 from .._api import attention
 from .._core import ArgumentTypeError, Error
 
@@ -118,10 +118,31 @@ def signed_probs(q, k, v, rng, options, sizes=None):
         return torch.nn.functional.pad(p.to(q.dtype), (0, round_up(sk) - sk, 0, round_up(sq) - sq))
 
 
+def at_once(q, k, v, softmax_scale, causal, window_size, softcap, alibi_slopes, cu_seqlens_q=None,
+            cu_seqlens_k=None, max_seqlen_q=None, max_seqlen_k=None):
+    """A call of the usual form, straight into the extension. NotImplemented where something else has a say,
+    or may be wrong: the longer way knows what."""
+    if _torch.is_compiling() or not isinstance(q, Tensor):
+        return NotImplemented
+    try:
+        done = _core.attention(
+            q, k, v, softmax_scale, True if causal else False, "bottom_right", None, bounds(window_size), 0, 0,
+            cap(softcap), alibi_slopes, None, None, None, None, None, None, cu_seqlens_q, cu_seqlens_k, max_seqlen_q,
+            max_seqlen_k, 0.0, None, 0, None, None, False, False, False, 1, False)
+    except Error:
+        return NotImplemented
+    return _torch.joined(done, q, k, v, None, None) if type(done) is list else done
+
+
 def attend(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes,
            return_attn_probs, *, rng=None, want_probs=True, sizes=None, **ragged):
     """out or (out, lse, S_dmask). rng: the state of dropout, drawn by default; want_probs: S_dmask with
     dropout; sizes: of signed_probs; ragged: heed's names for cu_seqlens, longest lengths, key_lengths."""
+    if not (return_attn_probs or dropout_p or ragged):
+        done = at_once(q, k, v, softmax_scale, causal, window_size, softcap, alibi_slopes)
+        if done is not NotImplemented:
+            return done
+    q, k, v = tensor("q", q), tensor("k", k), tensor("v", v)
     options = dict(scale=softmax_scale, causal=bool(causal), window=bounds(window_size),
                    softcap=cap(softcap), alibi_slopes=alibi_slopes, dropout_p=dropout_p, **ragged)
     if not return_attn_probs:

@@ -38,7 +38,6 @@ def _flash_attn_forward(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, softm
                         alibi_slopes: Tensor | None,
                         return_softmax: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(out, softmax_lse, S_dmask, rng_state): no gradient; rng_state int64 (2,) = (seed, offset)."""
-    q, k, v = tensor("q", q), tensor("k", k), tensor("v", v)
     return _forward(
         lambda probs, rng: attend(q, k, v, dropout_p, softmax_scale, causal,
                                   (window_size_left, window_size_right), softcap, alibi_slopes, True,

@@ -6,7 +6,7 @@ from torch import Tensor
 from .. import _torch
 from .._api import decode
 from .._core import ArgumentTypeError, Error
-from ._call import attend, bounds, cap, length, shown_lse, tensor
+from ._call import at_once, attend, bounds, cap, length, shown_lse, tensor
 
 
 def _indices(name, value, shape):
@@ -139,6 +139,11 @@ def attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_
                   softmax_scale, causal, window_size, softcap, alibi_slopes, return_attn_probs,
                   block_table=None, leftpad_k=None, seqused_k=None, *, rng=None, want_probs=True):
     """flash_attn_varlen_func and what the private forward adds to it."""
+    if block_table is leftpad_k is seqused_k is None and not (dropout_p or return_attn_probs):
+        done = at_once(q, k, v, softmax_scale, causal, window_size, softcap, alibi_slopes, cu_seqlens_q, cu_seqlens_k,
+                       max_seqlen_q, max_seqlen_k)
+        if done is not NotImplemented:
+            return done
     q, k, v = tensor("q", q), tensor("k", k), tensor("v", v)
     max_seqlen_q = length("max_seqlen_q", max_seqlen_q)
     max_seqlen_k = length("max_seqlen_k", max_seqlen_k)

@@ -68,8 +68,8 @@ def flash_attn_func(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0,
     ------
     heed.Error (a RuntimeError and a ValueError) with a sentence.
     """
-    return attend(tensor("q", q), tensor("k", k), tensor("v", v), dropout_p, softmax_scale, causal,
-                  window_size, softcap, alibi_slopes, return_attn_probs)
+    return attend(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes,
+                  return_attn_probs)
 
 
 def flash_attn_kvpacked_func(q: Tensor, kv: Tensor, dropout_p: float = 0.0,
@@ -79,8 +79,8 @@ def flash_attn_kvpacked_func(q: Tensor, kv: Tensor, dropout_p: float = 0.0,
                              return_attn_probs: bool = False) -> Any:
     """flash_attn_func with kv (B, Sk, 2, Hk, D) in one tensor; nothing is copied in the forward."""
     k, v = unpack("kv", kv, 2, 5)
-    return attend(tensor("q", q), k, v, dropout_p, softmax_scale, causal, window_size, softcap,
-                  alibi_slopes, return_attn_probs)
+    return attend(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes,
+                  return_attn_probs)
 
 
 def flash_attn_qkvpacked_func(qkv: Tensor, dropout_p: float = 0.0, softmax_scale: float | None = None,

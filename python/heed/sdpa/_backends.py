@@ -120,6 +120,16 @@ class backends(contextlib.ContextDecorator):
         return fresh
 
 
+def only(backend):
+    """The one backend to ask, as heed.attention names it; NotImplemented where there are several, or none."""
+    if backend is not None:
+        return backend_name(backend)
+    names = _chosen.get()
+    if names is DEFAULT:
+        return None
+    return names[0] if len(names) == 1 else NotImplemented
+
+
 def _rank(name):
     # The reference after every other: it is exact and slow.
     return (name == "reference", _ORDER.index(name))

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from .. import _core
 from .._api import attention
 from .._core import Error
-from .._torch import is_compiling
+from .._torch import is_compiling, joined
 from . import _backends, _layout, _reasons
 
 
@@ -57,6 +58,9 @@ def scaled_dot_product_attention(
     Differentiable once in query, key, value and a floating attn_mask. Source of the signature and the
     semantics: PyTorch 2.13.
     """
+    done = at_once(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, backend, threads)
+    if done is not NotImplemented:
+        return done
     given = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     names = (_backends.current_backends() if backend is None else (_backends.backend_name(backend),))
     if not _layout.fits_as_it_is(query, key, value, attn_mask, is_causal, enable_gqa):
@@ -67,6 +71,28 @@ def scaled_dot_product_attention(
     out = _compute(_layout.dense(query).transpose(1, 2), _layout.dense(key).transpose(1, 2),
                    _layout.dense(value).transpose(1, 2), attn_mask, is_causal, "top_left", given, names, threads)
     return _like(query, out.transpose(1, 2))
+
+
+def at_once(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, backend, threads):
+    """A call of the usual form, straight into the extension. NotImplemented where something else has a say,
+    or may be wrong: the longer way knows what, and says it."""
+    if is_compiling() or dropout_p or not isinstance(query, Tensor) or mask is not None and is_causal:
+        return NotImplemented
+    name = _backends.only(backend)
+    if name is NotImplemented:
+        return NotImplemented
+    try:
+        if not enable_gqa and query.size(1) != key.size(1):
+            return NotImplemented
+        bias = None
+        if mask is not None and mask.dtype != torch.bool:
+            bias, mask = mask, None
+        done = _core.attention(
+            query, key, value, scale, is_causal, "top_left", None, None, 0, 0, 0.0, None, bias, mask, None, None,
+            None, None, None, None, None, None, 0.0, None, 0, name, threads, False, False, False, 1, True)
+    except (RuntimeError, AttributeError, IndexError):
+        return NotImplemented
+    return joined(done, query, key, value, bias, None, heads_first=True) if type(done) is list else done
 
 
 def _like(query, out):

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from .. import _core
 from .._core import Error
 from . import _backends
-from ._call import scaled_dot_product_attention
+from ._call import at_once, scaled_dot_product_attention
 from ._layout import dense
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -43,6 +43,12 @@ def attention(kept, newest):
                enable_gqa=False):
         handle = newest()
         if handle is not None:
+            if torch.backends.cuda.flash_sdp_enabled():
+                out = at_once(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa, handle.backend,
+                              handle.threads)
+                if out is not NotImplemented:
+                    handle.served += 1
+                    return out
             tensors = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
             reason = _not_served(handle, tensors)
             if reason is None:
@@ -90,7 +96,7 @@ def flash_forward(kept, newest):
                     out, lse = _core.attention(
                         *(dense(t).transpose(1, 2) for t in (query, key, value)),
                         **_options(query, is_causal, attn_mask, scale, handle), return_lse=True,
-                        return_probs=False, f32_out=False, guarded=False)
+                        return_probs=False, f32_out=False, guard=0, heads_first=False)
                     handle.served += 1
                     # As PyTorch's kernel leaves them, for compiled code counts on it: the output in
                     # memory as query is, lse by query, and 0 for a row that sees nothing.
@@ -121,7 +127,7 @@ def flash_backward(kept, newest):
                     dq, dk, dv, _, _ = _core.attention_backward(
                         *(dense(t).transpose(1, 2) for t in (grad_out, query, key, value, out)),
                         logsumexp.contiguous(), None, **_options(query, is_causal, attn_mask, scale, handle),
-                        want_dbias=False, want_dsinks=False, f32_grads=False)
+                        want_dbias=False, want_dsinks=False, f32_grads=False, guarded=False, heads_first=False)
                     handle.served += 1
                     return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2)
                 except Error as refused:
