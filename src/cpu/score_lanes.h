@@ -13,11 +13,10 @@ HEED_INLINE V Tanh(V y) {
   using T = TanhQuotient;
   y = Min(Set(T::kLimit), Max(Set(-T::kLimit), y));
   const V u = Mul(y, y);
-  V p = Set(T::p[4]), q = Set(T::q[4]);
-  HEED_UNROLL for (int i = 3; i >= 0; i--) {
-    p = Fma(p, u, Set(T::p[i]));
-    q = Fma(q, u, Set(T::q[i]));
-  }
+  V p = Fma(Set(T::p4), u, Set(T::p3)), q = Fma(Set(T::q4), u, Set(T::q3));
+  p = Fma(p, u, Set(T::p2)), q = Fma(q, u, Set(T::q2));
+  p = Fma(p, u, Set(T::p1)), q = Fma(q, u, Set(T::q1));
+  p = Fma(p, u, Set(T::p0)), q = Fma(q, u, Set(1.f));
   return Mul(Mul(y, p), Recip(q));
 }
 

@@ -23,10 +23,25 @@ struct Config {
   static constexpr bool kGeneral = kTermsOf == TermKind::general;
 };
 
+// body(Constant<0>), body(Constant<1>), ...: an unrolled loop whose counter is a constant.
+template <int kValue>
+struct Constant {
+  HEED_HD constexpr operator int() const { return kValue; }
+};
+template <int kCount, int kFrom = 0, class Body>
+HEED_HD void ForEach(const Body& body) {
+  if constexpr (kFrom < kCount) {
+    body(Constant<kFrom>());
+    ForEach<kCount, kFrom + 1>(body);
+  }
+}
+
 // Bytes of shared memory of a forward block: the tile of queries, one of keys, one of values; f32 adds
-// one of probabilities (forward_fma.h).
-HEED_HD constexpr std::uint32_t ForwardShared(int element, int dim, int rows, int keys) {
-  return std::uint32_t(element * dim * (rows + 2 * keys) + (element == 4 ? 4 * rows * keys : 0));
+// one of probabilities (forward_fma.h); then what is known of each row (row_facts.h).
+HEED_HD constexpr std::uint32_t ForwardShared(int element, int dim, int rows, int keys,
+                                              bool general) {
+  return std::uint32_t(element * dim * (rows + 2 * keys) + (element == 4 ? 4 * rows * keys : 0) +
+                       rows * (general ? 48 : 8));
 }
 
 }  // namespace heed::cuda

@@ -65,15 +65,20 @@ HEED_DEVICE std::int64_t LseAt(const ForwardCall& c, const Entry& e, std::int64_
                                std::int64_t i) {
   return b * c.lse_batch + h * c.lse_head + e.q_row + i;
 }
-// Elements to key j of kv head h: of k or v.
+// Elements from an entry's first row of a kv head to its row `row`: of k or v. With a table the rows
+// are spread over pages.
+HEED_DEVICE std::int64_t RowOf(const CacheArrays& cache, const std::int32_t* table,
+                               const Steps& steps, int row) {
+  if (!table) return row * steps.row;
+  const std::int32_t block = row / cache.rows;
+  const std::int64_t page = Within(table, block, 0, cache.slots - 1);
+  return page * steps.batch + (row - block * cache.rows) * steps.row;
+}
+// Elements to key j of kv head h.
 HEED_DEVICE std::int64_t KeyAt(const ForwardCall& c, const Steps& steps, const Entry& e,
                                std::int64_t h, std::int64_t j) {
-  const std::int64_t row = e.key_row + j;
-  if (!e.table) return e.key_batch * steps.batch + row * steps.row + h * steps.head;
-  const std::int32_t block = static_cast<std::int32_t>(row) / c.cache.rows;
-  const std::int64_t page = Within(e.table, block, 0, c.cache.slots - 1);
-  return page * steps.batch + (row - std::int64_t{block} * c.cache.rows) * steps.row +
-         h * steps.head;
+  return (e.table ? 0 : e.key_batch * steps.batch) + h * steps.head +
+         RowOf(c.cache, e.table, steps, int(e.key_row + j));
 }
 
 }  // namespace heed::cuda

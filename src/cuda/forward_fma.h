@@ -26,42 +26,48 @@ class ForwardFmaBlock {
   using Sums = FmaFragment<kEachRows, kDim / 8, true>;
 
  public:
-  HEED_DEVICE ForwardFmaBlock(const ForwardCall& call, const QueryRows& rows)
-      : c_(call), rows_(rows), o_{} {
+  HEED_DEVICE explicit ForwardFmaBlock(const ForwardCall& call) : c_(call), facts_(0), o_{} {
     q_.base = ptx::SharedBase();
     k_.base = q_.base + QueryTile::Bytes(kRows);
     v_.base = k_.base + KeyTile::Bytes(kKeys);
     p_ = v_.base + ValueTile::Bytes(kKeys);
+    facts_ = RowFacts<C>(p_ + uint32_t(4 * kRows * kKeys));
   }
 
-  HEED_DEVICE void Walk(Interval piece) {
-    KeyWalk<kKeys> walk(c_, rows_, piece);
+  HEED_DEVICE void Walk(const QueryRows& rows, Interval piece) {
+    KeyWalk<kKeys> walk(c_, rows, piece);
     if (walk.Done()) return;
+    facts_.Find(c_, rows);
+    const KeyRows<T> keys = KeyRowsOf<T>(c_, rows);
     TileLoad<C, QueryTile, kRows> q;
-    q.Begin(q_, QuerySource<T>{c_, rows_}, c_.dim, c_.q.wide);
+    q.Begin(q_, QuerySource<T>{c_, rows}, c_.dim, c_.q.wide);
     q.End();
     for (; !walk.Done(); walk.Next()) {
-      const int key = walk.Key(), end = int(rows_.entry.sees.sk);
+      const int key = walk.Key();
       TileLoad<C, KeyTile, kKeys> k;
       TileLoad<C, ValueTile, kKeys> v;
-      k.Begin(k_, KeySource<T>{c_, c_.k, rows_, key, end}, c_.dim, c_.k.wide);
+      k.Begin(k_, KeySource<T>{c_, keys, c_.k, keys.k, key}, c_.dim, c_.k.wide);
       k.End();
-      v.Begin(v_, KeySource<T>{c_, c_.v, rows_, key, end}, c_.dim_v, c_.v.wide);
+      v.Begin(v_, KeySource<T>{c_, keys, c_.v, keys.v, key}, c_.dim_v, c_.v.wide);
       v.End();
       ptx::SyncThreads();
       Scores s{};
       Multiply(s);
-      Score<T>(c_, rows_, key, !walk.AllByArrays(c_), s);
+      ApplyTerms<T>(c_, facts_, key, keys.end, s);
+      if (!walk.AllByArrays(c_)) HideByArrays(c_, facts_, key, keys.end, s);
+      if (!walk.AllByPosition()) HideByPosition(facts_, walk.Prefix(), key, s);
       float rescale[Scores::kRows];
       Online(1.f, s, state_, rescale);
-      if (c_.drops) Drop(c_, rows_, key, s);
+      if (c_.drops) Drop(c_, facts_, key, s);
       StoreProbabilities(s);
       Accumulate(rescale);
       ptx::SyncThreads();
     }
   }
 
-  HEED_DEVICE void Write(const Destination& to) { WriteRows<T>(c_, rows_, to, 1.f, state_, o_); }
+  HEED_DEVICE void Write(const QueryRows& rows, const Share& share) {
+    Results<C, Sums>(c_, rows, share, q_.base).Write(1.f, state_, o_);
+  }
 
  private:
   static HEED_DEVICE ptx::F32x4 Load(uint32_t at) { return ptx::LoadShared<ptx::F32x4>(at); }
@@ -134,10 +140,10 @@ class ForwardFmaBlock {
   }
 
   const ForwardCall& c_;
-  const QueryRows& rows_;
   QueryTile q_;
   KeyTile k_;
   ValueTile v_;
+  RowFacts<C> facts_;
   uint32_t p_;
   RowState<Scores::kRows> state_;
   Sums o_;

@@ -34,93 +34,89 @@ class ForwardMmaBlock {
   using Sums = MmaFragment<kTiles, kDim>;
 
  public:
-  HEED_DEVICE ForwardMmaBlock(const ForwardCall& call, const QueryRows& rows)
-      : c_(call), rows_(rows), o_{} {
+  HEED_DEVICE explicit ForwardMmaBlock(const ForwardCall& call) : c_(call), facts_(0), o_{} {
     q_.base = ptx::SharedBase();
     k_.base = q_.base + InShared::Bytes(kRows);
     v_.base = k_.base + InShared::Bytes(kKeys);
+    facts_ = RowFacts<C>(v_.base + InShared::Bytes(kKeys));
   }
 
   // One K and one V tile: while one is computed with, the other one is on its way.
   //
   //   sync   K(j) is there, V is free    begin V(j)     S = Q K(j)', softmax        end V(j)
   //   sync   V(j) is there, K is free    begin K(j+1)   O = O + P V(j)              end K(j+1)
-  HEED_DEVICE void Walk(Interval piece) {
-    KeyWalk<kKeys> walk(c_, rows_, piece);
+  HEED_DEVICE void Walk(const QueryRows& rows, Interval piece) {
+    KeyWalk<kKeys> walk(c_, rows, piece);
     if (walk.Done()) return;
+    facts_.Find(c_, rows);
+    const KeyRows<T> keys = KeyRowsOf<T>(c_, rows);
     {
       TileLoad<C, InShared, kRows> q;
-      q.Begin(q_, QuerySource<T>{c_, rows_}, c_.dim, c_.q.wide);
+      q.Begin(q_, QuerySource<T>{c_, rows}, c_.dim, c_.q.wide);
       q.End();
     }
     TileLoad<C, InShared, kKeys> k, v;
-    k.Begin(k_, KeysAt(c_.k, walk.Key()), c_.dim, c_.k.wide);
+    k.Begin(k_, KeySource<T>{c_, keys, c_.k, keys.k, walk.Key()}, c_.dim, c_.k.wide);
     k.End();
     while (!walk.Done()) {
       const int key = walk.Key();
       ptx::SyncThreads();
-      v.Begin(v_, KeysAt(c_.v, key), c_.dim_v, c_.v.wide);
+      v.Begin(v_, KeySource<T>{c_, keys, c_.v, keys.v, key}, c_.dim_v, c_.v.wide);
       Scores s{};
       Multiply(s);
-      const float factor = Finish(walk, s);
+      const float factor = Finish(walk, keys.end, s);
       float rescale[Scores::kRows];
       Online(factor, s, state_, rescale);
       Rescale(rescale);
       if constexpr (C::kGeneral) {
-        if (c_.drops) Drop(c_, rows_, key, s);
+        if (c_.drops) Drop(c_, facts_, key, s);
       }
       v.End();
       ptx::SyncThreads();
       walk.Next();
-      if (!walk.Done()) k.Begin(k_, KeysAt(c_.k, walk.Key()), c_.dim, c_.k.wide);
+      if (!walk.Done())
+        k.Begin(k_, KeySource<T>{c_, keys, c_.k, keys.k, walk.Key()}, c_.dim, c_.k.wide);
       Accumulate(s);
       if (!walk.Done()) k.End();
     }
   }
 
-  HEED_DEVICE void Write(const Destination& to) {
+  HEED_DEVICE void Write(const QueryRows& rows, const Share& share) {
     const float factor = C::kGeneral ? 1.f : c_.factors.inner;
-    WriteRows<T>(c_, rows_, to, factor, state_, o_);
+    Results<C, Sums>(c_, rows, share, q_.base).Write(factor, state_, o_);
   }
 
  private:
-  HEED_DEVICE KeySource<T> KeysAt(const Rows& tensor, int key) const {
-    return {c_, tensor, rows_, key, int(rows_.entry.sees.sk)};
-  }
-
   // s = Q K'.
   HEED_DEVICE void Multiply(Scores& s) const {
-    const int lane = ptx::ThreadIndex() % 32, warp = ptx::ThreadIndex() / 32;
-    HEED_UNROLL
-    for (int d = 0; d < kDim / 16; d++) {
+    const int thread = ptx::Forget(ptx::ThreadIndex()), lane = thread % 32;
+    const uint32_t q = q_.At(thread / 32 * kTiles * 16 + lane % 16, lane / 16);
+    const uint32_t k = k_.At(lane % 8 + lane / 16 * 8, lane / 8 % 2);
+    ForEach<kDim / 16>([&](auto d) {
       uint32_t a[kTiles][4];
-      HEED_UNROLL
-      for (int i = 0; i < kTiles; i++) {
-        ptx::Ldmatrix<4, false>(a[i],
-                                q_.At((warp * kTiles + i) * 16 + lane % 16, 2 * d + lane / 16));
-      }
-      HEED_UNROLL
-      for (int n = 0; n < kKeys / 16; n++) {
+      ForEach<kTiles>([&](auto i) {
+        ptx::Ldmatrix<4, false>(a[i], InShared::template Moved<16 * i, 2 * d>(q));
+      });
+      ForEach<kKeys / 16>([&](auto n) {
         uint32_t b[4];
-        ptx::Ldmatrix<4, false>(b, k_.At(n * 16 + lane % 8 + lane / 16 * 8, 2 * d + lane / 8 % 2));
+        ptx::Ldmatrix<4, false>(b, InShared::template Moved<16 * n, 2 * d>(k));
         HEED_UNROLL
         for (int i = 0; i < kTiles; i++) {
           Mma16<C>(s.at[i][2 * n], a[i], b[0], b[1]);
           Mma16<C>(s.at[i][2 * n + 1], a[i], b[2], b[3]);
         }
-      }
-    }
+      });
+    });
   }
 
   // Terms and masks; returns what turns the scores into powers of two.
-  HEED_DEVICE float Finish(const KeyWalk<kKeys>& walk, Scores& s) const {
+  HEED_DEVICE float Finish(const KeyWalk<kKeys>& walk, int end, Scores& s) const {
     if constexpr (C::kGeneral) {
-      Score<T>(c_, rows_, walk.Key(), !walk.AllByArrays(c_), s);
-      return 1;
-    } else {
-      if (!walk.AllByPosition()) HideByPosition(rows_, walk.Key(), s);
-      return c_.factors.inner;
+      ApplyTerms<T>(c_, facts_, walk.Key(), end, s);
+      if (!walk.AllByArrays(c_)) HideByArrays(c_, facts_, walk.Key(), end, s);
     }
+    if (!walk.AllByPosition()) HideByPosition(facts_, walk.Prefix(), walk.Key(), s);
+    return C::kGeneral ? 1.f : c_.factors.inner;
   }
 
   HEED_DEVICE void Rescale(const float (&by)[Sums::kRows]) {
@@ -133,34 +129,33 @@ class ForwardMmaBlock {
 
   // o += P V; P is rounded to T here.
   HEED_DEVICE void Accumulate(const Scores& p) {
-    const int lane = ptx::ThreadIndex() % 32;
-    HEED_UNROLL
-    for (int j = 0; j < kKeys / 16; j++) {
+    const int lane = ptx::Forget(ptx::ThreadIndex()) % 32;
+    const uint32_t v = v_.At(lane % 16, lane / 16);
+    ForEach<kKeys / 16>([&](auto j) {
       uint32_t a[kTiles][4];
       HEED_UNROLL
       for (int i = 0; i < kTiles; i++) {
         HEED_UNROLL
-        for (int half = 0; half < 4; half++) {
-          const float* const pair = &p.at[i][2 * j + half / 2][half % 2 * 2];
-          a[i][half] = ptx::Pack<T>(pair[0], pair[1]);
+        for (int part = 0; part < 4; part++) {
+          a[i][part] = ptx::Pack<T>(p.at[i][2 * j + part / 2][part % 2 * 2],
+                                    p.at[i][2 * j + part / 2][part % 2 * 2 + 1]);
         }
       }
-      HEED_UNROLL
-      for (int n = 0; n < kDim / 16; n++) {
+      ForEach<kDim / 16>([&](auto n) {
         uint32_t b[4];
-        ptx::Ldmatrix<4, true>(b, v_.At(j * 16 + lane % 16, 2 * n + lane / 16));
+        ptx::Ldmatrix<4, true>(b, InShared::template Moved<16 * j, 2 * n>(v));
         HEED_UNROLL
         for (int i = 0; i < kTiles; i++) {
           Mma16<C>(o_.at[i][2 * n], a[i], b[0], b[1]);
           Mma16<C>(o_.at[i][2 * n + 1], a[i], b[2], b[3]);
         }
-      }
-    }
+      });
+    });
   }
 
   const ForwardCall& c_;
-  const QueryRows& rows_;
   InShared q_, k_, v_;
+  RowFacts<C> facts_;
   RowState<Scores::kRows> state_;
   Sums o_;
 };

@@ -2,83 +2,167 @@
 // those of one piece of the keys. Not here: the sums (forward_*.h), joining pieces (join.h).
 #pragma once
 
-#include "cuda/rows.h"
+#include "cuda/row_facts.h"
 #include "cuda/score_lanes.h"
 #include "cuda/softmax.h"
+#include "cuda/tiles.h"
 
 namespace heed::cuda {
 
-// Where rows go: to o and lse, or, of a piece, to its place in the workspace.
-struct Destination {
-  bool piece = false;
-  std::int64_t row = 0;  // of a piece: row 0 of the tile among all rows of all pieces
+// Which keys a block takes: all of its entry's, or one piece of several.
+struct Share {
+  Interval keys;
+  std::int64_t piece = -1;  // -1: all
 };
 
-// Place of piece n of work item `item` among the rows of Split.
-HEED_DEVICE std::int64_t PieceRow(const ForwardCall& c, std::int64_t item, std::int64_t n) {
-  return (item * c.split.pieces + n) * c.schedule.tile_rows;
+// `count` floats in shared memory, rounded, to a row in global memory; wide: four at a time.
+template <class T>
+HEED_DEVICE void CopyOut(T* to, ptx::F32x4 from, int count, bool wide) {
+  if (wide && count >= 4) {
+    if constexpr (sizeof(T) == 4) {
+      ptx::StoreGlobal(reinterpret_cast<ptx::F32x4*>(to), from);
+    } else {
+      ptx::StoreGlobal(reinterpret_cast<ptx::U32x2*>(to),
+                       ptx::U32x2{ptx::Pack<T>(from.x, from.y), ptx::Pack<T>(from.z, from.w)});
+    }
+    return;
+  }
+  if (count > 0) StoreRounded(to, from.x);
+  if (count > 1) StoreRounded(to + 1, from.y);
+  if (count > 2) StoreRounded(to + 2, from.z);
+  if (count > 3) StoreRounded(to + 3, from.w);
 }
 
-template <class T, class F>
-HEED_DEVICE void WriteRow(F& o, int r, float scale, int width, bool pairs, T* to) {
-  HEED_UNROLL
-  for (int c = 0; c < F::kCols; c += 2) {
-    const int col = F::Col(c);
-    if (pairs && col + 1 < width) {
-      StorePair(to + col, o(r, c) * scale, o(r, c + 1) * scale);
-    } else {
-      if (col < width) StoreRounded(to + col, o(r, c) * scale);
-      if (col + 1 < width) StoreRounded(to + col + 1, o(r, c + 1) * scale);
-    }
-  }
-}
+// What rows of a tile become: sums o times the row's scale, to where they belong. They go through
+// `stage`, the tile of the queries, which nobody reads any more but the warp whose rows they are: so
+// that neighbouring threads write neighbouring elements. As floats a row may need several passes.
+template <class C, class F>
+class Results {
+  using T = typename C::Element;
+  static constexpr int kPassCols = C::kDim * int(sizeof(T)) / 4;
+  static constexpr int kPasses = C::kDim / kPassCols;
+  static constexpr int kWarpRows = C::kRows / C::kWarps;
 
-// factor: what turned the scores of `state` into powers of two.
-template <class T, class F>
-HEED_DEVICE void WriteRows(const ForwardCall& c, const QueryRows& rows, const Destination& to,
-                           float factor, const RowState<F::kRows>& state, F& o) {
-  HEED_UNROLL
-  for (int r = 0; r < F::kRows; r++) {
-    const float l = SumOver<F::kLanes>(state.l[r]);
-    const int row = F::Row(r);
-    if (row >= rows.count) continue;
-    const std::int64_t h = rows.Head(row), i = rows.Query(row);
-    const float m = state.m[r] == ptx::NegInf() ? state.m[r] : state.m[r] * factor;
-    const float sink = c.sinks && !to.piece ? FoldExp2<ThreadLanes>(ptx::LoadReadOnly(c.sinks + h))
-                                            : ptx::NegInf();
-    const RowEnd end = EndOf(m, l, sink);
-    const float scale = end.scale * c.keep_factor;
-    const bool first = ptx::ThreadIndex() % F::kLanes == 0;
-    if (to.piece) {
-      const std::int64_t at = to.row + row;
-      if (first) ptx::StoreGlobal(c.split.lse + at, end.lse);
-      WriteRow(o, r, scale, c.dim_v, c.split.padded % 2 == 0, c.split.o + at * c.split.padded);
-      continue;
+ public:
+  HEED_DEVICE Results(const ForwardCall& c, const QueryRows& rows, const Share& share,
+                      uint32_t stage)
+      : c_(c), rows_(rows), share_(share), stage_(stage) {}
+
+  // factor: what turned the scores of `state` into powers of two.
+  HEED_DEVICE void Write(float factor, const RowState<F::kRows>& state, F& o) {
+    float scale[F::kRows];
+    HEED_UNROLL
+    for (int r = 0; r < F::kRows; r++) {
+      const float l = SumOver<F::kLanes>(state.l[r]);
+      const float m = state.m[r] == ptx::NegInf() ? state.m[r] : state.m[r] * factor;
+      scale[r] = End(F::Row(r), m, l) * c_.keep_factor;
     }
-    if (c.lse && first) ptx::StoreGlobal(c.lse + LseAt(c, rows.entry, rows.b, h, i), end.lse);
-    const std::int64_t at = QueryAt(c.o_steps, rows.entry, h, i);
-    if (c.out_f32) {
-      WriteRow(o, r, scale, c.dim_v, c.out_wide, static_cast<float*>(c.o) + at);
-    } else {
-      WriteRow(o, r, scale, c.dim_v, c.out_wide, static_cast<T*>(c.o) + at);
+    HEED_UNROLL
+    for (int pass = 0; pass < kPasses; pass++) {
+      ptx::SyncWarp();
+      HEED_UNROLL
+      for (int r = 0; r < F::kRows; r++) {
+        HEED_UNROLL
+        for (int n = 0; n < F::kCols / kPasses; n += 2) {
+          const int at = pass * (F::kCols / kPasses) + n, col = F::Col(at) - pass * kPassCols;
+          ptx::StoreShared(
+              Staged(F::Row(r), col / 4) + uint32_t(col % 4 * 4),
+              ptx::U32x2{ptx::BitsOf(o(r, at) * scale[r]), ptx::BitsOf(o(r, at + 1) * scale[r])});
+        }
+      }
+      ptx::SyncWarp();
+      CopyRows(pass * kPassCols);
     }
   }
+
+ private:
+  // Rows of kPassCols floats, chunks of four permuted as in a Tile.
+  HEED_DEVICE uint32_t Staged(int row, int chunk) const {
+    return Tile<float, kPassCols>{stage_}.At(row, chunk);
+  }
+
+  // Writes lse; returns the scale of the row's sums.
+  HEED_DEVICE float End(int row, float m, float l) {
+    const bool piece = share_.piece >= 0;
+    const bool sinks = c_.sinks && !piece;
+    const std::int64_t h = rows_.Head(row);
+    const RowEnd end =
+        EndOf(m, l, sinks ? FoldNatural(ptx::LoadReadOnly(c_.sinks + h)) : ptx::NegInf());
+    if (row < rows_.count && ptx::ThreadIndex() % F::kLanes == 0) {
+      if (piece) {
+        ptx::StoreGlobal(c_.split.lse + PieceRow(row), end.lse);
+      } else if (c_.lse) {
+        ptx::StoreGlobal(c_.lse + LseAt(c_, rows_.entry, rows_.b, h, rows_.Query(row)), end.lse);
+      }
+    }
+    return end.scale;
+  }
+
+  HEED_DEVICE std::int64_t PieceRow(int row) const {
+    return c_.PieceRow(rows_.b, rows_.key_head, share_.piece, rows_.first + row);
+  }
+
+  // The warp's rows, from column `first` on.
+  HEED_DEVICE void CopyRows(int first) const {
+    constexpr int kChunks = kPassCols / 4;
+    const int warp = ptx::ThreadIndex() / 32, lane = ptx::ThreadIndex() % 32;
+    HEED_NO_UNROLL
+    for (int n = lane; n < kWarpRows * kChunks; n += 32) {
+      const int row = warp * kWarpRows + n / kChunks, chunk = n % kChunks;
+      const int col = first + chunk * 4, count = c_.dim_v - col;
+      if (row >= rows_.count || count <= 0) continue;
+      const auto x = ptx::LoadShared<ptx::F32x4>(Staged(row, chunk));
+      if (share_.piece >= 0) {
+        CopyOut(c_.split.o + PieceRow(row) * c_.split.padded + col, x, count,
+                c_.split.padded % 4 == 0);
+        continue;
+      }
+      const std::int64_t at =
+          QueryAt(c_.o_steps, rows_.entry, rows_.Head(row), rows_.Query(row)) + col;
+      if (c_.out_f32) {
+        CopyOut(static_cast<float*>(c_.o) + at, x, count, c_.out_wide);
+      } else {
+        CopyOut(static_cast<T*>(c_.o) + at, x, count, c_.out_wide);
+      }
+    }
+  }
+
+  const ForwardCall& c_;
+  const QueryRows& rows_;
+  const Share& share_;
+  uint32_t stage_;
+};
+
+// What block n of the grid is there for.
+struct Task {
+  QueryRows rows;
+  Share share;
+  bool idle = false;
+};
+
+HEED_DEVICE Task TaskOf(const ForwardCall& c, int n) {
+  const int pieces = c.split.pieces > 0 ? c.split.pieces : 1, piece = n % pieces;
+  Task t;
+  t.rows = QueryRowsOf(c, c.schedule.At(n / pieces));
+  const std::int64_t sk = t.rows.entry.sees.sk, own = c.split.pieces > 0 ? PiecesOf(sk) : 1;
+  // Without keys there is one piece, too: somebody writes the zeros.
+  t.idle = t.rows.count == 0 || (piece > 0 && piece >= own);
+  t.share = own > 1 ? Share{PieceOf(sk, piece), piece} : Share{{0, sk}, -1};
+  return t;
 }
 
 // Block is ForwardMmaBlock or ForwardFmaBlock.
 template <class Block>
 HEED_DEVICE void ForwardBlock(const ForwardCall& c) {
-  const int pieces = c.split.pieces > 0 ? c.split.pieces : 1;
-  const std::int64_t item = ptx::BlockX() / pieces, piece = ptx::BlockX() % pieces;
-  const QueryRows rows = QueryRowsOf(c, c.schedule.At(item));
-  if (rows.count == 0) return;
-  const std::int64_t sk = rows.entry.sees.sk;
-  const bool split = c.split.pieces > 0 && PiecesOf(sk) > 1;
-  // Without keys there is one piece, too: somebody writes the zeros.
-  if (piece > 0 && (!split || piece >= PiecesOf(sk))) return;
-  Block block(c, rows);
-  block.Walk(split ? PieceOf(sk, piece) : Interval{0, sk});
-  block.Write({split, split ? PieceRow(c, item, piece) : 0});
+  Block block(c);
+  {
+    const Task task = TaskOf(c, ptx::BlockX());
+    if (task.idle) return;
+    block.Walk(task.rows, task.share.keys);
+  }
+  // Found a second time: no register holds it all the while.
+  const Task task = TaskOf(c, ptx::Forget(ptx::BlockX()));
+  block.Write(task.rows, task.share);
 }
 
 }  // namespace heed::cuda

@@ -29,11 +29,17 @@ HEED_DEVICE QueryRows QueryRowsOf(const ForwardCall& c, const Item& item) {
   q.b = item.b;
   q.entry = EntryOf(c, item.b);
   q.group = c.packed ? c.group : 1;
-  q.key_head = int(c.packed ? item.h : item.h / c.group);
+  q.key_head = int(c.packed ? item.h : int(item.h) / c.group);
   q.head = int(c.packed ? item.h * c.group : item.h);
   q.first = int(item.rows.first);
   q.count = int(Max(Min(item.rows.last, q.entry.sees.sq * q.group) - item.rows.first, 0));
   return q;
+}
+
+// Steps that a tile's rows may be reached by in 32 bits.
+HEED_DEVICE bool FitsTile(std::int64_t step, int* narrow) {
+  *narrow = int(step);
+  return *narrow == step;
 }
 
 // As sources of a TileLoad.
@@ -42,69 +48,99 @@ struct QuerySource {
   const ForwardCall& call;
   const QueryRows& rows;
 
-  HEED_DEVICE const T* Any() const { return static_cast<const T*>(call.q.data); }
   HEED_DEVICE bool Exists(int r) const { return r < rows.count; }
   HEED_DEVICE const T* At(int r) const {
-    return Any() + QueryAt(call.q.steps, rows.entry, rows.Head(r), rows.Query(r));
+    return static_cast<const T*>(call.q.data) +
+           QueryAt(call.q.steps, rows.entry, rows.Head(r), rows.Query(r));
+  }
+  HEED_DEVICE int First() const { return rows.first; }
+  HEED_DEVICE const T* Start() const {
+    return static_cast<const T*>(call.q.data) + QueryAt(call.q.steps, rows.entry, rows.head, 0);
+  }
+  HEED_DEVICE bool Even(int* step) const {
+    return FitsTile(call.q.steps.row, step) && rows.group == 1;
   }
 };
+
+// Where the keys of one entry and kv head lie, in as few registers as will do. Not paged: key j is row
+// first + j behind k; paged: row first + j of the entry, in whose page it is a row behind k.
+template <class T>
+struct KeyRows {
+  const T *k, *v;
+  const std::int32_t* table;
+  int first, end;  // end: keys of the entry
+};
+
+template <class T>
+HEED_DEVICE KeyRows<T> KeyRowsOf(const ForwardCall& c, const QueryRows& rows) {
+  const Entry& e = rows.entry;
+  const auto start = [&](const Rows& tensor) {
+    return static_cast<const T*>(tensor.data) + rows.key_head * tensor.steps.head +
+           (e.table ? 0 : e.key_batch * tensor.steps.batch);
+  };
+  return {start(c.k), start(c.v), e.table, int(e.key_row), int(e.sees.sk)};
+}
 
 template <class T>
 struct KeySource {
   const ForwardCall& call;
+  const KeyRows<T>& keys;
   const Rows& tensor;  // call.k or call.v
-  const QueryRows& rows;
-  int first;  // key of row 0
-  int end;    // of the entry
+  const T* start;      // keys.k or keys.v
+  int key;             // of row 0
 
-  HEED_DEVICE const T* Any() const { return static_cast<const T*>(tensor.data); }
-  HEED_DEVICE bool Exists(int r) const { return first + r < end; }
+  HEED_DEVICE bool Exists(int r) const { return key + r < keys.end; }
+  HEED_DEVICE int First() const { return keys.first + key; }
+  HEED_DEVICE const T* Start() const { return start; }
   HEED_DEVICE const T* At(int r) const {
-    return Any() + KeyAt(call, tensor.steps, rows.entry, rows.key_head, first + r);
+    return start + RowOf(call.cache, keys.table, tensor.steps, First() + r);
+  }
+  HEED_DEVICE bool Even(int* step) const {
+    return FitsTile(tensor.steps.row, step) && keys.table == nullptr;
   }
 };
 
 // Tiles of kKeys keys that somebody of the queries may see, ascending: first those of the prefix, then
-// those of the band, of them the ones in [begin, end). Empty ones of TileKinds are left out.
+// those of the band; of them the ones in `piece`, which begins at a tile. Empty ones of TileKinds are
+// left out.
 template <int kKeys>
 class KeyWalk {
  public:
   HEED_DEVICE KeyWalk(const ForwardCall& c, const QueryRows& rows, Interval piece) {
     const Visibility& sees = rows.entry.sees;
     const Interval queries = rows.Queries();
-    low_ = Band(sees, queries.first);
-    high_ = Band(sees, queries.last - 1);
-    prefix_ = PrefixKeys(sees);
-    const Interval band = {Max(low_.first, piece.first), Min(high_.last, piece.last)};
-    at_ = int(piece.first / kKeys);
-    prefix_end_ = int(CeilDiv(Min(prefix_.last, piece.last), kKeys));
-    if (prefix_end_ < at_) prefix_end_ = at_;
-    band_ = band.empty() ? prefix_end_ : int(Max(band.first / kKeys, prefix_end_));
-    end_ = band.empty() ? prefix_end_ : int(Max(CeilDiv(band.last, kKeys), prefix_end_));
+    const Interval low = Band(sees, queries.first), high = Band(sees, queries.last - 1);
+    prefix_ = int(PrefixKeys(sees).last);
+    full_from_ = int(high.first);
+    full_to_ = low.empty() || high.empty() ? 0 : int(low.last);
+
+    const int begin = int(piece.first), end = int(piece.last);
+    const int first = int(Max(low.first, begin)), last = int(Min(high.last, end));
+    at_ = begin / kKeys;
+    prefix_end_ = int(Max((Min(prefix_, end) + kKeys - 1) / kKeys, at_));
+    band_ = first >= last ? prefix_end_ : int(Max(first / kKeys, prefix_end_));
+    end_ = first >= last ? prefix_end_ : int(Max((last + kKeys - 1) / kKeys, prefix_end_));
     if (c.kinds.kinds) {
       kinds_ = c.kinds.kinds + c.kinds.At(rows.b, rows.head, rows.first / c.kinds.tile_rows);
     }
-    sk_ = sees.sk;
     if (at_ == prefix_end_) at_ = band_;
     SkipEmpty();
   }
 
   HEED_DEVICE bool Done() const { return at_ >= end_; }
   HEED_DEVICE int Key() const { return at_ * kKeys; }
+  HEED_DEVICE int Prefix() const { return prefix_; }
   HEED_DEVICE void Next() {
     Step();
     SkipEmpty();
   }
 
-  // Whether every query of the tile sees every key of it by position, and whether no mask and no
-  // block map hides any.
+  // Whether every query of the tile sees every key of it by position: Classify says kFull of it.
   HEED_DEVICE bool AllByPosition() const {
-    const std::int64_t first = Key(), last = first + kKeys;
-    if (last > sk_) return false;
-    const std::int64_t from = Max(first, prefix_.last);
-    return from >= last ||
-           (high_.first <= from && low_.last >= last && !low_.empty() && !high_.empty());
+    const int last = Key() + kKeys, from = Key() > prefix_ ? Key() : prefix_;
+    return from >= last || (full_from_ <= from && full_to_ >= last);
   }
+  // Whether no mask and no block map hides any.
   HEED_DEVICE bool AllByArrays(const ForwardCall& c) const {
     if (kinds_) return kind_ == std::uint8_t(TileKind::kFull);
     return !c.mask.data && !c.block_map.data;
@@ -123,14 +159,13 @@ class KeyWalk {
     }
   }
 
-  Interval low_, high_, prefix_;
-  std::int64_t sk_;
+  int prefix_, full_from_, full_to_;
   int at_, prefix_end_, band_, end_;
   const std::uint8_t* kinds_ = nullptr;
   std::uint8_t kind_ = 0;
 };
 
-// Keys [first, last) of piece n of an entry that has sk of them; without pieces all.
+// Keys [first, last) of piece n of an entry that has sk of them.
 HEED_DEVICE Interval PieceOf(std::int64_t sk, std::int64_t n) {
   const std::int64_t keys = PieceLength(sk);
   return {Min(n * keys, sk), Min((n + 1) * keys, sk)};

@@ -10,10 +10,10 @@ namespace heed {
 // with E = expm1(2y) keeps them and costs a third more.
 struct TanhQuotient {
   static constexpr float kLimit = 9.f;
-  static constexpr float p[] = {9.999999794e-01f, 1.338102526e-01f, 3.495587707e-03f,
-                                2.060907613e-05f, 1.335465387e-08f};
-  static constexpr float q[] = {1.f, 4.671434085e-01f, 2.587698053e-02f, 3.285634166e-04f,
-                                7.776555001e-07f};
+  static constexpr float p0 = 9.999999794e-01f, p1 = 1.338102526e-01f, p2 = 3.495587707e-03f,
+                         p3 = 2.060907613e-05f, p4 = 1.335465387e-08f;
+  static constexpr float q1 = 4.671434085e-01f, q2 = 2.587698053e-02f, q3 = 3.285634166e-04f,
+                         q4 = 7.776555001e-07f;  // q0 = 1
 };
 
 }  // namespace heed

@@ -11,6 +11,13 @@ HEED_DEVICE int BlockY() { return int(blockIdx.y); }
 HEED_DEVICE int BlockZ() { return int(blockIdx.z); }
 HEED_DEVICE int GridX() { return int(gridDim.x); }
 
+// x, of which the compiler no longer knows where it came from: what follows from it is computed again
+// and not kept in registers.
+HEED_DEVICE int Forget(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 HEED_DEVICE void SyncThreads() { __syncthreads(); }
 HEED_DEVICE void SyncWarp(uint32_t lanes = ~0u) { __syncwarp(lanes); }
 

@@ -7,6 +7,7 @@
 
 #define HEED_DEVICE inline
 #define HEED_UNROLL
+#define HEED_NO_UNROLL
 
 // Behind the last parameter: where in the kernel the call stands.
 #define HEED_AT emu::At at = emu::At::Here()

@@ -10,6 +10,7 @@ HEED_DEVICE int BlockX() { return emu::BlockIndex(0); }
 HEED_DEVICE int BlockY() { return emu::BlockIndex(1); }
 HEED_DEVICE int BlockZ() { return emu::BlockIndex(2); }
 HEED_DEVICE int GridX() { return emu::GridSize(0); }
+HEED_DEVICE int Forget(int x) { return x; }
 
 HEED_DEVICE void SyncThreads(HEED_AT) { emu::SyncThreads({"SyncThreads", at}); }
 HEED_DEVICE void SyncWarp(uint32_t lanes = ~0u, HEED_AT) { emu::SyncWarp(lanes, {"SyncWarp", at}); }
