@@ -12,6 +12,9 @@
 
 namespace heed::cuda {
 
+// Sequences are shorter, and query offsets not farther: places and their differences are 32-bit.
+inline constexpr std::int64_t kFar = std::int64_t{1} << 30;
+
 // Strides of one tensor in elements.
 struct Steps {
   std::int64_t batch = 0, row = 0, head = 0;

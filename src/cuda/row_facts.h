@@ -12,7 +12,8 @@ struct SeenKeys {
   int first, last;  // the band; keys below the prefix are seen as well
 };
 struct Position {
-  float position, slope;  // i + shift; of the row's head
+  int position;  // i + shift: below kFar in magnitude, so that differences with keys are exact
+  float slope;   // of the row's head
 };
 // Elements to the row of each array.
 struct ArrayRows {
@@ -41,8 +42,7 @@ class RowFacts {
       ptx::StoreShared(base_ + 8 * r, SeenKeys{int(band.first), int(band.last)});
       if constexpr (C::kGeneral) {
         const float slope = c.slopes ? ptx::LoadReadOnly(c.slopes + b * c.slopes_batch + h) : 0;
-        ptx::StoreShared(base_ + 8 * (kRows + r),
-                         Position{float(i + rows.entry.sees.shift), slope});
+        ptx::StoreShared(base_ + 8 * (kRows + r), Position{int(i + rows.entry.sees.shift), slope});
         ptx::StoreShared(base_ + 16 * (kRows + r),
                          ArrayRows{RowAt(c.bias, b, h, i), RowAt(c.mask, b, h, i)});
         ptx::StoreShared(

@@ -60,7 +60,7 @@ HEED_DEVICE void ApplyTerms(const ForwardCall& c, const Facts& facts, int key, i
     if (c.terms.positional()) {
       const Position p = facts.At(F::Row(r));
       at.slope = L::Const(p.slope);
-      at.distance = L::Each([&](int n) { return p.position - float(key + F::Col(n)); });
+      at.distance = L::Each([&](int n) { return float(p.position - key - F::Col(n)); });
     }
     if (c.terms.bias)
       at.bias = FoldableBias<L>(BiasOf<T, L, F>(c, facts.Arrays(F::Row(r)).bias, key, end));
