@@ -22,23 +22,29 @@ class ProbsRow {
     rows_.count = 1;
     rows_.head = h;
     rows_.key_head = h / c.group;
-    operands_ = OperandsOf<T>(c, rows_, 0);
+    slope_ = c.slopes ? ptx::LoadReadOnly(c.slopes + b * c.slopes_batch + h) : 0;
     q_ = static_cast<const T*>(c.q.data) + QueryAt(c.q.steps, rows_.entry, h, i);
     keys_ = i < rows_.entry.sees.sq ? int(rows_.entry.sees.sk) : 0;
   }
 
   // In powers of two; -infinity where there is no such pair or it is hidden.
   HEED_DEVICE float Score(int j) const {
-    if (j >= keys_ || !Sees(rows_.entry.sees, rows_.first, j) || !Allowed(call_, operands_, j)) {
-      return ptx::NegInf();
-    }
+    if (j >= keys_ || !Sees(rows_.entry.sees, rows_.first, j) || !Allowed(j)) return ptx::NegInf();
     const T* const k = static_cast<const T*>(call_.k.data) +
                        KeyAt(call_, call_.k.steps, rows_.entry, rows_.key_head, j);
     float sum = 0;
     for (int d = 0; d < call_.dim; d++) {
       sum = ptx::Fma(Widen(ptx::LoadGlobal(q_ + d)), Widen(ptx::LoadGlobal(k + d)), sum);
     }
-    return ScoreOf<T>(call_, operands_, j, sum);
+    using L = ThreadLanes<1>;
+    const std::int64_t distance = rows_.first + rows_.entry.sees.shift - j;
+    At<L> at{{slope_}, {float(distance)}, {}};
+    if (call_.terms.bias) {
+      at.bias = FoldableBias<L>(BiasOf<T, L>(
+          call_, RowAt(call_.bias, rows_.first), [&](int) { return j; }, keys_));
+    }
+    const L::Real capped = Cap<L>(call_.terms, {sum * call_.factors.inner});
+    return Offset<L>(call_.terms, capped, at).of[0] * call_.factors.outer;
   }
   HEED_DEVICE bool Kept(int j) const {
     return !call_.drops ||
@@ -58,9 +64,8 @@ class ProbsRow {
       }
       l += ptx::Ex2(s - own);
     }
-    const float sink = call_.sinks
-                           ? FoldExp2<ThreadLanes>(ptx::LoadReadOnly(call_.sinks + rows_.head))
-                           : ptx::NegInf();
+    const float sink =
+        call_.sinks ? FoldNatural(ptx::LoadReadOnly(call_.sinks + rows_.head)) : ptx::NegInf();
     m = WarpMax(own);
     if (sink > m) m = sink;
     l = WarpSum(l == 0 ? 0 : l * ptx::Ex2(own - m));
@@ -69,9 +74,21 @@ class ProbsRow {
   }
 
  private:
+  HEED_DEVICE std::int64_t RowAt(const Spread& s, std::int64_t row) const {
+    return rows_.b * s.batch + rows_.head * s.head + row * s.row;
+  }
+  HEED_DEVICE bool Shown(const Spread& s, std::int64_t row, std::int64_t col) const {
+    return !s.data || ptx::LoadReadOnly(static_cast<const std::uint8_t*>(s.data) + RowAt(s, row) +
+                                        col * s.col);
+  }
+  HEED_DEVICE bool Allowed(int j) const {
+    return Shown(call_.mask, rows_.first, j) &&
+           Shown(call_.block_map, rows_.first / call_.block_rows, j / call_.block_cols);
+  }
+
   const ForwardCall& call_;
   QueryRows rows_;
-  RowOperands operands_;
+  float slope_;
   const T* q_;
   int keys_;  // of its entry; 0 where there is no such row
 };

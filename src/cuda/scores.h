@@ -48,6 +48,21 @@ HEED_DEVICE void HideByArrays(const ForwardCall& c, const Facts& facts, int key,
   }
 }
 
+// The bias of one row at the keys col(n); `row`: elements to it. Keys from `end` on do not exist.
+template <class T, class L, class Cols>
+HEED_DEVICE typename L::Real BiasOf(const ForwardCall& c, std::int64_t row, const Cols& col,
+                                    int end) {
+  const auto load = [&](const auto* from) {
+    from += row;
+    return L::Each([&](int n) {
+      const int j = col(n);
+      return j < end ? Widen(ptx::LoadReadOnly(from + j * c.bias.col)) : 0.f;
+    });
+  };
+  return c.bias_f32 ? load(static_cast<const float*>(c.bias.data))
+                    : load(static_cast<const T*>(c.bias.data));
+}
+
 // Products q.k -> scores in powers of two.
 template <class T, class Facts, class F>
 HEED_DEVICE void ApplyTerms(const ForwardCall& c, const Facts& facts, int key, int end, F& s) {
@@ -63,24 +78,12 @@ HEED_DEVICE void ApplyTerms(const ForwardCall& c, const Facts& facts, int key, i
       at.distance = L::Each([&](int n) { return float(p.position - key - F::Col(n)); });
     }
     if (c.terms.bias)
-      at.bias = FoldableBias<L>(BiasOf<T, L, F>(c, facts.Arrays(F::Row(r)).bias, key, end));
+      at.bias = FoldableBias<L>(BiasOf<T, L>(
+          c, facts.Arrays(F::Row(r)).bias, [&](int n) { return key + F::Col(n); }, end));
     x = Offset<L>(c.terms, x, at);
     HEED_UNROLL
     for (int n = 0; n < F::kCols; n++) s(r, n) = x.of[n] * c.factors.outer;
   }
-}
-
-template <class T, class L, class F>
-HEED_DEVICE typename L::Real BiasOf(const ForwardCall& c, std::int64_t row, int key, int end) {
-  const auto load = [&](const auto* from) {
-    from += row;
-    return L::Each([&](int n) {
-      const int j = key + F::Col(n);
-      return j < end ? Widen(ptx::LoadReadOnly(from + j * c.bias.col)) : 0.f;
-    });
-  };
-  return c.bias_f32 ? load(static_cast<const float*>(c.bias.data))
-                    : load(static_cast<const T*>(c.bias.data));
 }
 
 // Probabilities that dropout drops become 0. `key` is a multiple of 4.
