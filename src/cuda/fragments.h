@@ -27,9 +27,9 @@ struct MmaFragment {
   static HEED_DEVICE int Col(int c) { return c / 2 * 8 + ptx::ThreadIndex() % 4 * 2 + c % 2; }
 };
 
-// Threads in rows of eight: kRows rows below each other, kCols columns. As scores (kStep 0) a thread's
-// columns are neighbours; as sums they are runs of four, the eight threads' runs side by side.
-template <int kHeight, int kWidth, bool kSpread>
+// Threads in rows of eight, kHeight rows below each other. Up to four columns a thread (scores) are
+// neighbours; more (sums) are runs of four, the eight threads' runs side by side.
+template <int kHeight, int kWidth>
 struct FmaFragment {
   static constexpr int kRows = kHeight, kCols = kWidth, kLanes = 8;
   static constexpr int kRun = kWidth < 4 ? kWidth : 4;
@@ -39,7 +39,7 @@ struct FmaFragment {
   static HEED_DEVICE int Row(int r) { return ptx::ThreadIndex() / 8 * kRows + r; }
   static HEED_DEVICE int Col(int c) {
     const int x = ptx::ThreadIndex() % 8;
-    return kSpread ? c / 4 * 32 + x * 4 + c % 4 : x * kCols + c;
+    return kWidth > 4 ? c / 4 * 32 + x * 4 + c % 4 : x * kCols + c;
   }
 };
 

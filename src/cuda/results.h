@@ -151,18 +151,4 @@ HEED_DEVICE Task TaskOf(const ForwardCall& c, int n) {
   return t;
 }
 
-// Block is ForwardMmaBlock or ForwardFmaBlock.
-template <class Block>
-HEED_DEVICE void ForwardBlock(const ForwardCall& c) {
-  Block block(c);
-  {
-    const Task task = TaskOf(c, ptx::BlockX());
-    if (task.idle) return;
-    block.Walk(task.rows, task.share.keys);
-  }
-  // Found a second time: no register holds it all the while.
-  const Task task = TaskOf(c, ptx::Forget(ptx::BlockX()));
-  block.Write(task.rows, task.share);
-}
-
 }  // namespace heed::cuda
