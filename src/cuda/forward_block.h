@@ -19,6 +19,7 @@ class ForwardBlock {
   using KeyTile = typename Products::template Right<kDim>;
   using Scores = typename Products::template Fragment<kKeys>;
   using Sums = typename Products::template Fragment<kDim>;
+  using View = QueriesDown<Scores>;
 
  public:
   HEED_DEVICE explicit ForwardBlock(const ForwardCall& call) : c_(call), facts_(0), o_{} {
@@ -57,7 +58,7 @@ class ForwardBlock {
       Online(factor, s, state_, rescale);
       Rescale(rescale);
       if constexpr (C::kGeneral) {
-        if (c_.drops) Drop(c_, facts_, key, s);
+        if (c_.drops) Drop(c_, facts_, key, View{s});
       }
       v.End();
       ptx::SyncThreads();
@@ -65,7 +66,7 @@ class ForwardBlock {
       if (!walk.Done()) {
         k.Begin(k_, KeySource<T>{c_, keys, c_.k, keys.k, walk.Key()}, c_.dim, c_.k.wide);
       }
-      Products::template Accumulate<kDim, 0, kDim, kKeys>(s, p_, v_, o_);
+      Products::template Accumulate<kDim, kDim, kKeys>(s, p_, v_, o_);
       if (!walk.Done()) k.End();
     }
   }
@@ -79,10 +80,10 @@ class ForwardBlock {
   // Terms and masks; returns what turns the scores into powers of two.
   HEED_DEVICE float Finish(const KeyWalk<kKeys>& walk, int end, Scores& s) const {
     if constexpr (C::kGeneral) {
-      ApplyTerms<T>(c_, facts_, walk.Key(), end, s);
-      if (!walk.AllByArrays(c_)) HideByArrays(c_, facts_, walk.Key(), end, s);
+      ApplyTerms<T>(c_, facts_, walk.Key(), end, View{s});
+      if (!walk.AllByArrays(c_)) HideByArrays(c_, facts_, walk.Key(), end, View{s});
     }
-    if (!walk.AllByPosition()) HideByPosition(facts_, walk.Prefix(), walk.Key(), s);
+    if (!walk.AllByPosition()) HideByPosition(facts_, walk.Prefix(), walk.Key(), View{s});
     return C::kGeneral ? 1.f : c_.factors.inner;
   }
 

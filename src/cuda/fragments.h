@@ -43,4 +43,23 @@ struct FmaFragment {
   }
 };
 
+// A fragment of scores as queries and keys, whichever of the two its rows are: (q, k) is that of query
+// Query(q), key Key(k) of the tile; kRun as above, of keys.
+template <class F>
+struct QueriesDown {
+  static constexpr int kQueries = F::kRows, kKeys = F::kCols, kRun = F::kRun;
+  F& of;
+  HEED_DEVICE float& operator()(int q, int k) const { return of(q, k); }
+  static HEED_DEVICE int Query(int q) { return F::Row(q); }
+  static HEED_DEVICE int Key(int k) { return F::Col(k); }
+};
+template <class F>
+struct KeysDown {
+  static constexpr int kQueries = F::kCols, kKeys = F::kRows, kRun = 1;
+  F& of;
+  HEED_DEVICE float& operator()(int q, int k) const { return of(k, q); }
+  static HEED_DEVICE int Query(int q) { return F::Col(q); }
+  static HEED_DEVICE int Key(int k) { return F::Row(k); }
+};
+
 }  // namespace heed::cuda

@@ -51,9 +51,9 @@ struct FmaProducts {
     }
   }
 
-  // o += P V, of V columns [kFirst, kFirst + kWidth). P goes through shared memory at `stage`; the
+  // o += P V, of kWidth columns from where v begins. P goes through shared memory at `stage`; the
   // eight threads that read a row of it are the ones that wrote it: a barrier of the warp will do.
-  template <int kDim, int kFirst, int kWidth, int kDepth>
+  template <int kDim, int kWidth, int kDepth>
   HEED_DEVICE static void Accumulate(const Fragment<kDepth>& p, uint32_t stage, Right<kDim> v,
                                      Fragment<kWidth>& o) {
     static_assert(kDepth == kCols);
@@ -76,7 +76,7 @@ struct FmaProducts {
       }
       HEED_UNROLL
       for (int n = 0; n < kWidth / 32; n++) {
-        const ptx::F32x4 y = Load(v.At(j, kFirst / 4 + 8 * n + x));
+        const ptx::F32x4 y = Load(v.At(j, 8 * n + x));
         HEED_UNROLL
         for (int r = 0; r < kEach; r++) {
           o(r, 4 * n) = ptx::Fma(left[r], y.x, o(r, 4 * n));

@@ -48,8 +48,8 @@ struct MmaProducts {
     });
   }
 
-  // o += P V, of V columns [kFirst, kFirst + kWidth); P is rounded to T here.
-  template <int kDim, int kFirst, int kWidth, int kDepth>
+  // o += P V, of kWidth columns from where v begins; P is rounded to T here.
+  template <int kDim, int kWidth, int kDepth>
   HEED_DEVICE static void Accumulate(const Fragment<kDepth>& p, uint32_t, Right<kDim> v,
                                      Fragment<kWidth>& o) {
     const int lane = ptx::Forget(ptx::ThreadIndex()) % 32;
@@ -66,7 +66,7 @@ struct MmaProducts {
       }
       ForEach<kWidth / 16>([&](auto n) {
         uint32_t y[4];
-        ptx::Ldmatrix<4, true>(y, Right<kDim>::template Moved<16 * j, 2 * n + kFirst / 8>(right));
+        ptx::Ldmatrix<4, true>(y, Right<kDim>::template Moved<16 * j, 2 * n>(right));
         HEED_UNROLL
         for (int i = 0; i < kTiles; i++) {
           Mma16(o.at[i][2 * n], x[i], y[0], y[1]);

@@ -33,15 +33,45 @@ HEED_DEVICE void CopyOut(T* to, ptx::F32x4 from, int count, bool wide) {
   if (count > 3) StoreRounded(to + 3, from.w);
 }
 
-// What rows of a tile become: sums o times the row's scale, to where they belong. They go through
-// `stage`, the tile of the queries, which nobody reads any more but the warp whose rows they are: so
-// that neighbouring threads write neighbouring elements. As floats a row may need several passes.
+// Sums of a warp's rows, times the row's scale, out of registers through shared memory, so that
+// neighbouring threads write neighbouring elements: out(row, col, four floats) is called for every row
+// of the warp. `stage` is a tile of kHeight rows of kDim elements that nobody reads any more but the
+// warps whose rows they are; as floats a row may need several passes.
+template <class C, int kHeight, class F, int kWidth, class Out>
+HEED_DEVICE void StageRows(uint32_t stage, F& sums, const float (&scale)[F::kRows],
+                           const Out& out) {
+  constexpr int kStaged = C::kDim * int(sizeof(typename C::Element)) / 4;  // floats of a row
+  constexpr int kCols = kWidth < kStaged ? kWidth : kStaged, kPasses = kWidth / kCols;
+  constexpr int kChunks = kCols / 4, kWarpRows = kHeight / C::kWarps;
+  static_assert(kPasses * kCols == kWidth);
+  const Tile<float, kStaged> staged{stage};
+  HEED_UNROLL
+  for (int pass = 0; pass < kPasses; pass++) {
+    ptx::SyncWarp();
+    HEED_UNROLL
+    for (int r = 0; r < F::kRows; r++) {
+      HEED_UNROLL
+      for (int n = 0; n < F::kCols / kPasses; n += 2) {
+        const int at = pass * (F::kCols / kPasses) + n, col = F::Col(at) - pass * kCols;
+        ptx::StoreShared(staged.At(F::Row(r), col / 4) + uint32_t(col % 4 * 4),
+                         ptx::U32x2{ptx::BitsOf(sums(r, at) * scale[r]),
+                                    ptx::BitsOf(sums(r, at + 1) * scale[r])});
+      }
+    }
+    ptx::SyncWarp();
+    const int warp = ptx::ThreadIndex() / 32, lane = ptx::ThreadIndex() % 32;
+    HEED_NO_UNROLL
+    for (int n = lane; n < kWarpRows * kChunks; n += 32) {
+      const int row = warp * kWarpRows + n / kChunks, chunk = n % kChunks;
+      out(row, pass * kCols + chunk * 4, ptx::LoadShared<ptx::F32x4>(staged.At(row, chunk)));
+    }
+  }
+}
+
+// What the rows of a forward's tile become.
 template <class C, class F>
 class Results {
   using T = typename C::Element;
-  static constexpr int kPassCols = C::kDim * int(sizeof(T)) / 4;
-  static constexpr int kPasses = C::kDim / kPassCols;
-  static constexpr int kWarpRows = C::kRows / C::kWarps;
 
  public:
   HEED_DEVICE Results(const ForwardCall& c, const QueryRows& rows, const Share& share,
@@ -57,30 +87,11 @@ class Results {
       const float m = state.m[r] == ptx::NegInf() ? state.m[r] : state.m[r] * factor;
       scale[r] = End(F::Row(r), m, l) * c_.keep_factor;
     }
-    HEED_UNROLL
-    for (int pass = 0; pass < kPasses; pass++) {
-      ptx::SyncWarp();
-      HEED_UNROLL
-      for (int r = 0; r < F::kRows; r++) {
-        HEED_UNROLL
-        for (int n = 0; n < F::kCols / kPasses; n += 2) {
-          const int at = pass * (F::kCols / kPasses) + n, col = F::Col(at) - pass * kPassCols;
-          ptx::StoreShared(
-              Staged(F::Row(r), col / 4) + uint32_t(col % 4 * 4),
-              ptx::U32x2{ptx::BitsOf(o(r, at) * scale[r]), ptx::BitsOf(o(r, at + 1) * scale[r])});
-        }
-      }
-      ptx::SyncWarp();
-      CopyRows(pass * kPassCols);
-    }
+    StageRows<C, C::kRows, F, C::kDim>(
+        stage_, o, scale, [&](int row, int col, ptx::F32x4 x) { CopyRow(row, col, x); });
   }
 
  private:
-  // Rows of kPassCols floats, chunks of four permuted as in a Tile.
-  HEED_DEVICE uint32_t Staged(int row, int chunk) const {
-    return Tile<float, kPassCols>{stage_}.At(row, chunk);
-  }
-
   // Writes lse; returns the scale of the row's sums.
   HEED_DEVICE float End(int row, float m, float l) {
     const bool piece = share_.piece >= 0;
@@ -102,28 +113,20 @@ class Results {
     return c_.PieceRow(rows_.b, rows_.key_head, share_.piece, rows_.first + row);
   }
 
-  // The warp's rows, from column `first` on.
-  HEED_DEVICE void CopyRows(int first) const {
-    constexpr int kChunks = kPassCols / 4;
-    const int warp = ptx::ThreadIndex() / 32, lane = ptx::ThreadIndex() % 32;
-    HEED_NO_UNROLL
-    for (int n = lane; n < kWarpRows * kChunks; n += 32) {
-      const int row = warp * kWarpRows + n / kChunks, chunk = n % kChunks;
-      const int col = first + chunk * 4, count = c_.dim_v - col;
-      if (row >= rows_.count || count <= 0) continue;
-      const auto x = ptx::LoadShared<ptx::F32x4>(Staged(row, chunk));
-      if (share_.piece >= 0) {
-        CopyOut(c_.split.o + PieceRow(row) * c_.split.padded + col, x, count,
-                c_.split.padded % 4 == 0);
-        continue;
-      }
-      const std::int64_t at =
-          QueryAt(c_.o_steps, rows_.entry, rows_.Head(row), rows_.Query(row)) + col;
-      if (c_.out_f32) {
-        CopyOut(static_cast<float*>(c_.o) + at, x, count, c_.out_wide);
-      } else {
-        CopyOut(static_cast<T*>(c_.o) + at, x, count, c_.out_wide);
-      }
+  HEED_DEVICE void CopyRow(int row, int col, ptx::F32x4 x) const {
+    const int count = c_.dim_v - col;
+    if (row >= rows_.count || count <= 0) return;
+    if (share_.piece >= 0) {
+      CopyOut(c_.split.o + PieceRow(row) * c_.split.padded + col, x, count,
+              c_.split.padded % 4 == 0);
+      return;
+    }
+    const std::int64_t at =
+        QueryAt(c_.o_steps, rows_.entry, rows_.Head(row), rows_.Query(row)) + col;
+    if (c_.out_f32) {
+      CopyOut(static_cast<float*>(c_.o) + at, x, count, c_.out_wide);
+    } else {
+      CopyOut(static_cast<T*>(c_.o) + at, x, count, c_.out_wide);
     }
   }
 
