@@ -103,7 +103,7 @@ nb::object Backward(nb::handle q, nb::handle k, nb::handle v, const Results& giv
     view = call.arrays.New(Element::kF32, {p.q_heads}, &dsinks);
     b.dsinks = static_cast<float*>(AddressOf(view));
   }
-  RunPlan(plan, b);
+  RunPlan(p, plan, b);
   return nb::make_tuple(dq, dk, dv, dbias, dsinks);
 }
 

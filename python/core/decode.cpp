@@ -85,8 +85,6 @@ class CacheCall : public Call {
             " is given alone: new rows need k_new and v_new");
     }
     if (!Given(c_[kKNew])) return;
-    if (!caches_writable_)
-      Raise("k_cache or v_cache is read-only: k_new and v_new are written to them");
     Problem& p = problem;
     const View k = ReadRows(c_[kKNew], "k_new", 4), v = ReadRows(c_[kVNew], "v_new", 4);
     Like(k, "k_new", c_[kKNew]);
@@ -94,6 +92,9 @@ class CacheCall : public Call {
     p.cache.new_len = k.shape[1];
     CheckShape(k, "k_new", {p.batch, k.shape[1], p.k_heads, p.dim}, "(B, new rows, Hk, D)");
     CheckShape(v, "v_new", {p.batch, k.shape[1], p.k_heads, p.dim_v}, "(B, new rows, Hk, Dv)");
+    if (p.cache.new_len == 0) return;  // rows that are none: nothing is written
+    if (!caches_writable_)
+      Raise("k_cache or v_cache is read-only: k_new and v_new are written to them");
     p.k_new_strides = RowStrides(k);
     p.v_new_strides = RowStrides(v);
     buffers.k_new = AddressOf(k);
@@ -202,7 +203,7 @@ nb::object Decode(nb::handle q, nb::handle k_cache, nb::handle v_cache, const nb
     view = call.arrays.New(Element::kF32, {p.batch, p.q_heads, p.q_len}, &lse);
     call.buffers.lse = static_cast<float*>(AddressOf(view));
   }
-  RunPlan(plan, call.buffers);
+  RunPlan(p, plan, call.buffers);
   if (return_lse) return nb::make_tuple(out, lse);
   return out;
 }

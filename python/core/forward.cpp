@@ -104,7 +104,7 @@ nb::object Forward(nb::handle q, nb::handle k, nb::handle v, const nb::handle* o
     view = call.arrays.New(element, {p.batch, p.q_heads, p.q_len, p.k_len}, &probs);
     call.buffers.probs = AddressOf(view);
   }
-  RunPlan(plan, call.buffers);
+  RunPlan(p, plan, call.buffers);
   if (for_backward.is_valid()) {
     nb::list pending;
     pending.append(out);

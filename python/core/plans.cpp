@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "gil.h"
+#include "sentences.h"
 
 namespace heed::python {
 namespace {
@@ -194,16 +195,24 @@ constexpr std::size_t kMostKept = std::size_t{64} << 20;
 
 }  // namespace
 
+namespace {
+
+void CheckOf(const Problem& problem, const Status& status) {
+  if (!status) Raise(InPythonsWords(status.message(), problem));
+}
+
+}  // namespace
+
 Plan PlanFor(const Problem& problem, const PlanOptions& options) {
   if (problem.dropout_p > 0) {
     Result<Plan> plan = MakePlan(problem, options);
-    Check(plan.status());
+    CheckOf(problem, plan.status());
     return *plan;
   }
   const Key key(problem, options);
   if (const Plan* kept = ThePlans().Find(key)) return *kept;
   Result<Plan> plan = MakePlan(problem, options);
-  Check(plan.status());
+  CheckOf(problem, plan.status());
   ThePlans().Add(key, *plan);
   return *plan;
 }
@@ -211,12 +220,12 @@ Plan PlanFor(const Problem& problem, const PlanOptions& options) {
 void ForgetPlans() { ThePlans().Clear(); }
 std::size_t PlansKept() { return ThePlans().size(); }
 
-void RunPlan(const Plan& plan, Buffers buffers) {
+void RunPlan(const Problem& problem, const Plan& plan, Buffers buffers) {
   const auto needed = static_cast<std::size_t>(plan.workspace_bytes());
   thread_local Scratch kept;
   Scratch own;
   buffers.workspace = (needed <= kMostKept ? kept : own).Take(needed > 0 ? needed : 1);
-  Check(WithoutGil([&] { return Run(plan, buffers); }));
+  CheckOf(problem, WithoutGil([&] { return Run(plan, buffers); }));
 }
 
 }  // namespace heed::python

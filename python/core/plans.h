@@ -15,7 +15,7 @@ Plan PlanFor(const Problem& problem, const PlanOptions& options);
 void ForgetPlans();
 std::size_t PlansKept();
 
-/// Runs with a workspace of this thread and without the GIL.
-void RunPlan(const Plan& plan, Buffers buffers);
+/// Runs the plan of the problem with a workspace of this thread and without the GIL.
+void RunPlan(const Problem& problem, const Plan& plan, Buffers buffers);
 
 }  // namespace heed::python

@@ -298,7 +298,7 @@ def decode(
     k_cache, v_cache : (slots, rows, Hk, D) and (slots, rows, Hk, Dv), or with ``block_table``
         (pages, rows of a page, Hk, D | Dv)
     k_new, v_new : (B, new, Hk, D | Dv): written into the caches at row ``cache_seqlens[b]``, in place,
-        before anything is read.
+        before anything is read. Zero rows are none.
     rotary_cos, rotary_sin : (positions, R / 2), contiguous, in the dtype of q: rotary embedding (Su et
         al. 2021) of the first R entries of q and k_new; a new key at its row of the cache, query i at
         ``cache_seqlens`` + i where causal or windowed, else all at ``cache_seqlens``.

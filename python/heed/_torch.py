@@ -165,7 +165,7 @@ def decode(q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_int
             prefix, chunk, softcap, alibi_slopes, bias, mask, block_map, block_size, sinks, None, None,
             None, None, None, 0.0, None, 0, backend, threads, return_lse, True)
         if done is not NotImplemented:
-            if k_new is not None:
+            if k_new is not None and k_new.numel():
                 _torch_ops.written(k_cache, v_cache)
             return done
     tensors = {"q": q, "k_cache": k_cache, "v_cache": v_cache, "k_new": k_new, "v_new": v_new,

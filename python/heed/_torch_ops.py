@@ -200,7 +200,7 @@ def _decode(q, k_cache, v_cache, k_new, v_new, cos, sin, cache_seqlens, batch_id
         causal, align, query_offset if query_offsets is None else query_offsets, (left, right), prefix,
         chunk, softcap, alibi_slopes, bias, mask, block_map, None if block_map is None else (rows, cols),
         sinks, None, None, None, None, None, 0.0, None, 0, backend, threads, True, False)
-    if k_new is not None:
+    if k_new is not None and k_new.numel():
         written(k_cache, v_cache)
     return results
 

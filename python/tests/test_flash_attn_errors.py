@@ -53,7 +53,7 @@ CASES = {
     "cu_seqlens as a list": (ragged(cu_k=[0, 5, 12]), "cu_seqlens_k is a list"),
     "falling cu_seqlens": (ragged(cu_q=torch.tensor([0, 7, 5], dtype=torch.int32)), "cu_seqlens_q"),
     "cu_seqlens beyond": (ragged(cu_q=CU + 1), "cu_seqlens_q"),
-    "max_seqlen too small": (ragged(max_q=3), "q_len 3"),
+    "max_seqlen too small": (ragged(max_q=3), "max_seqlen_q 3"),
     "max_seqlen in words": (ragged(max_q="7"), "max_seqlen_q is '7'"),
     "table in int64": (lambda: fa.flash_attn_varlen_func(T, CACHE, CACHE, CU, CU, 7, 7, block_table=CU.long()[None]),
                        "block_table has the dtype torch.int64"),

@@ -21,8 +21,9 @@ def draw(result: dict, stem: str) -> list[str]:
     if not sweep:
         return []
     one, made = sweep[0], []
+    threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
     for what, label in (("speed", "GFLOP/s"), ("bytes", "memory of a call, MiB")):
-        figure, axes = pyplot.subplots(figsize=(7, 4.2), dpi=120)
+        figure, axes = pyplot.subplots(figsize=(8, 4.2), dpi=120)
         drawn = False
         for n, side in enumerate(SIDES):
             line = sorted(points(result, side, what))
@@ -43,9 +44,11 @@ def draw(result: dict, stem: str) -> list[str]:
             else:
                 axes.set_ylim(0)
             axes.set(xlabel="N", ylabel=label, title=f"{'causal ' if one['causal'] else ''}forward, {one['dtype']}, "
-                     f"{one['heads']} heads of {one['d']}, {result['threads']} thread(s)\n{result['cpu']}")
+                     f"{one['heads']} heads of {one['d']}, {threads}\n{result['cpu']}")
             axes.grid(alpha=0.3)
-            axes.legend()
+            # Beside the lines, in the order in which they end: on the axes it would hide some of them.
+            ends = sorted(axes.get_lines(), key=lambda line: -line.get_ydata()[-1])
+            axes.legend(handles=ends, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
             figure.tight_layout()
             path = f"{stem}-{'memory' if what == 'bytes' else what}.png"
             figure.savefig(path)
