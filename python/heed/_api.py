@@ -20,6 +20,7 @@ def _find_torch(array):
     if _torch is None and type(array) is not _ndarray and hasattr(sys.modules.get("torch"), "Tensor"):
         from . import _torch as found
         _torch = found
+        return found  # not by its new name: older compilers of PyTorch's would see the old value
     return _torch
 
 

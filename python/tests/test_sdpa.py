@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn.attention.bias import causal_lower_right, causal_upper_left  # noqa: E402
 
+import heed  # noqa: E402
 from heed import sdpa  # noqa: E402
 from heed.sdpa import scaled_dot_product_attention as attend  # noqa: E402
 from sdpa_plain import LIMITS, plain  # noqa: E402
@@ -233,3 +234,9 @@ def test_vmap_and_gradients_of_functions():
     plain(*leaves, None, None, None).sin().sum().backward()
     for ours, exact in zip(per_sample, leaves):
         close(ours, exact.grad, q.dtype, "gradient")
+
+
+@pytest.mark.skipif(hasattr(torch.library, "get_kernel"), reason="this PyTorch has what the override needs")
+def test_no_override_on_older_pytorch():
+    with pytest.raises(heed.Error, match="override_torch needs torch.library.get_kernel"):
+        sdpa.override_torch()

@@ -16,7 +16,7 @@ from heed import sdpa  # noqa: E402
 from heed.sdpa import scaled_dot_product_attention as attend  # noqa: E402
 
 Q, K, V = (torch.randn(2, 6, s, 8) for s in (5, 7, 7))
-NESTED = torch.nested.nested_tensor([torch.randn(2, 3, 8), torch.randn(2, 4, 8)], layout=torch.jagged)
+NESTED = torch.nested.nested_tensor([torch.randn(3, 2, 8), torch.randn(4, 2, 8)], layout=torch.jagged)
 
 BAD = [
     (dict(query=Q.numpy()), ["query is a ndarray: it must be a PyTorch tensor"]),
@@ -52,7 +52,7 @@ BAD = [
     (dict(scale=float("nan")), ["scale is nan"]),
     (dict(scale=float("inf")), ["scale is inf"]),
     (dict(query=Q.repeat(1, 1, 1, 200), key=K.repeat(1, 1, 1, 200)), ["1600: it must be from 1 to 1024"]),
-    (dict(query=Q[..., :0], key=K[..., :0]), ["dim is 0: it must be from 1 to 1024"]),
+    (dict(query=Q[..., :0], key=K[..., :0]), ["D is 0: it must be from 1 to 1024"]),
     (dict(backend="gpu"), ["backend is 'gpu': it must be one of cpu, reference, cuda, cpu:"]),
     (dict(backend="cpu:mmx"), ["backend is 'cpu:mmx'"]),
     (dict(backend=7), ["backend is a int: it must be a name"]),

@@ -81,8 +81,8 @@ class MultiheadAttention(nn.MultiheadAttention):
                                None if causal else attn_mask, key_padding_mask)
         if extra:
             k, v, found = self._more_keys(k, v, extra, found)
-        options = dict(found, causal=causal, align="top_left", backend=self.heed_backend,
-                       threads=self.heed_threads, dropout_p=self.dropout if self.training else 0.0)
+        options = {**found, "causal": causal, "align": "top_left", "backend": self.heed_backend,
+                   "threads": self.heed_threads, "dropout_p": self.dropout if self.training else 0.0}
         weights = None
         if need_weights:
             out, weights = attention_and_weights(q, k, v, **options)
