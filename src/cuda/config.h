@@ -13,6 +13,10 @@ namespace heed::cuda {
 // asked for at run time.
 enum class TermKind : std::uint8_t { plain, general };
 
+HEED_HD constexpr int BackwardParts(int dim, int element) {
+  return dim > 128 && element == 2 ? 2 : 1;
+}
+
 template <class T, int kArchOf, int kDimOf, int kRowsOf, int kKeysOf, int kWarpsOf,
           TermKind kTermsOf>
 struct Config {
@@ -21,6 +25,8 @@ struct Config {
   static constexpr int kDim = kDimOf, kRows = kRowsOf, kKeys = kKeysOf;
   static constexpr int kWarps = kWarpsOf, kThreads = 32 * kWarps;
   static constexpr bool kGeneral = kTermsOf == TermKind::general;
+  // Of the backward: blocks that share the columns of a tile of keys (backward_keys.h).
+  static constexpr int kParts = BackwardParts(kDim, int(sizeof(T)));
 };
 
 // body(Constant<0>), body(Constant<1>), ...: an unrolled loop whose counter is a constant.
@@ -42,6 +48,14 @@ HEED_HD constexpr std::uint32_t ForwardShared(int element, int dim, int rows, in
                                               bool general) {
   return std::uint32_t(element * dim * (rows + 2 * keys) + (element == 4 ? 4 * rows * keys : 0) +
                        rows * (general ? 48 : 8));
+}
+
+// Of a backward block: tiles of queries and of their dout, of keys and of values; f32 adds one of
+// probabilities; then what is known of each row.
+HEED_HD constexpr std::uint32_t BackwardShared(int element, int dim, int rows, int keys,
+                                               bool general) {
+  return std::uint32_t(2 * element * dim * (rows + keys) + (element == 4 ? 4 * rows * keys : 0) +
+                       rows * ((general ? 48 : 8) + 16));
 }
 
 }  // namespace heed::cuda

@@ -1,0 +1,134 @@
+// backward_keys.h: the kernel of dk and dv: a block has a tile of keys and walks the queries that see
+// them, of all heads of the group: S' = K Q', dP' = V dO', dV += P' dO, dK += dS' Q. Nothing is added
+// up between blocks. Not here: dq (backward_queries.h).
+#pragma once
+
+#include "cuda/backward_rows.h"
+#include "cuda/gradient_results.h"
+
+namespace heed::cuda {
+
+// Rows of queries that may see a tile of keys.
+HEED_DEVICE Interval QueriesSeeing(const Visibility& v, Interval keys) {
+  if (keys.empty()) return {0, 0};
+  if (keys.first < v.prefix) return {0, v.sq};
+  return {QueriesOf(v, keys.first).first, QueriesOf(v, keys.last - 1).last};
+}
+
+// Wide rows have more sums than registers: C::kParts blocks then share a tile of keys, and each adds up
+// its part of the columns of dk and dv.
+template <class C, class Products>
+class KeyBlock {
+  using T = typename C::Element;
+  static constexpr int kDim = C::kDim, kRows = C::kRows, kKeys = C::kKeys;
+  static constexpr int kWidth = kDim / C::kParts;
+  using KeyTile = typename Products::template Left<kDim>;
+  using QueryTile = typename Products::template Right<kDim>;
+  using Scores = typename Products::template Fragment<kRows>;
+  using Sums = typename Products::template Fragment<kWidth>;
+  using View = KeysDown<Scores>;
+
+ public:
+  HEED_DEVICE explicit KeyBlock(const BackwardCall& call)
+      : c_(call), f_(call.forward), facts_(0), dk_{}, dv_{} {
+    k_.base = ptx::SharedBase();
+    v_.base = k_.base + KeyTile::Bytes(kKeys);
+    q_.base = v_.base + KeyTile::Bytes(kKeys);
+    dout_.base = q_.base + QueryTile::Bytes(kRows);
+    stage_ = dout_.base + QueryTile::Bytes(kRows);
+    facts_ = GradientFacts<C>(stage_ + Products::kStage);
+  }
+
+  HEED_DEVICE void Run(const Item& item, int part) {
+    const Entry entry = EntryOf(f_, item.b);
+    const int first = int(item.rows.first), capacity = KeyCapacity(f_, item.b);
+    if (first >= capacity) return;
+    const Interval keys = {first, Min(item.rows.last, entry.sees.sk)};
+    const Interval queries = QueriesSeeing(entry.sees, keys);
+    part_ = uint32_t(part * kWidth * int(sizeof(T)));
+    if (!queries.empty()) Walk(item, entry, keys, queries);
+    Write(entry, item, part, capacity - first < kKeys ? capacity - first : kKeys);
+  }
+
+ private:
+  HEED_DEVICE void Walk(const Item& item, const Entry& entry, Interval keys, Interval queries) {
+    const int first = int(keys.first), head = int(item.h) * f_.group;
+    QueryRows rows;
+    rows.entry = entry;
+    rows.b = item.b;
+    rows.key_head = int(item.h);
+    const KeyRows<T> from = KeyRowsOf<T>(f_, rows);
+    LoadNow<C, KeyTile, kKeys>(k_, KeySource<T>{f_, from, f_.k, from.k, first}, f_.dim, f_.k.wide);
+    LoadNow<C, KeyTile, kKeys>(v_, KeySource<T>{f_, from, f_.v, from.v, first}, f_.dim_v,
+                               f_.v.wide);
+    HEED_NO_UNROLL
+    for (int h = 0; h < f_.group; h++) {
+      rows.head = head + h;
+      HEED_NO_UNROLL
+      for (int i = int(queries.first) / kRows * kRows; i < int(queries.last); i += kRows) {
+        const TileKind kind = KindOf(f_, item.b, rows.head, i, first);
+        if (kind == TileKind::kEmpty) continue;
+        rows.first = i;
+        rows.count = int(Min(entry.sees.sq - i, kRows));
+        Add(rows,
+            {int(PrefixKeys(entry.sees).last), first, int(keys.last),
+             Classify(entry.sees, {i, i + rows.count}, {first, first + kKeys}) != TileKind::kFull ||
+                 first + kKeys > int(keys.last),
+             kind != TileKind::kFull});
+      }
+    }
+  }
+
+  // One tile of queries.
+  HEED_DEVICE void Add(const QueryRows& rows, const Edges& edges) {
+    ptx::SyncThreads();
+    facts_.Find(c_, rows);
+    LoadNow<C, QueryTile, kRows>(q_, QuerySource<T>{f_, rows}, f_.dim, f_.q.wide);
+    LoadNow<C, QueryTile, kRows>(dout_, DoutSource<T>{c_, rows}, f_.dim_v, c_.dout.wide);
+    ptx::SyncThreads();
+    Scores s{}, d{};
+    Products::template Multiply<kDim, kRows>(k_, q_, s);
+    Products::template Multiply<kDim, kRows>(v_, dout_, d);
+    Gradients<C, false>(c_, facts_, edges, View{s}, View{d});
+    Products::template Accumulate<kDim, kWidth, kRows>(s, stage_, QueryTile{dout_.base + part_},
+                                                       dv_);
+    Products::template Accumulate<kDim, kWidth, kRows>(d, stage_, QueryTile{q_.base + part_}, dk_);
+  }
+
+  // Rows of both gradients, `count` of them.
+  HEED_DEVICE void Write(const Entry& entry, const Item& item, int part, int count) {
+    const int first = int(item.rows.first), col0 = part * kWidth;
+    float scale[Sums::kRows];
+    const auto rows = [&](const Gradient& to, int dim) {
+      return [&, dim](int row, int col, ptx::F32x4 x) {
+        if (row >= count) return;
+        const std::int64_t at = entry.key_batch * to.steps.batch + item.h * to.steps.head +
+                                (entry.key_row + first + row) * to.steps.row;
+        DeliverRow<T>(c_, to, at + col0 + col, x, dim - col0 - col);
+      };
+    };
+    HEED_UNROLL
+    for (int r = 0; r < Sums::kRows; r++) scale[r] = f_.terms.scale;
+    StageRows<C, kKeys, Sums, kWidth>(k_.base, dk_, scale, rows(c_.dk, f_.dim));
+    HEED_UNROLL
+    for (int r = 0; r < Sums::kRows; r++) scale[r] = 1;
+    StageRows<C, kKeys, Sums, kWidth>(v_.base, dv_, scale, rows(c_.dv, f_.dim_v));
+  }
+
+  const BackwardCall& c_;
+  const ForwardCall& f_;
+  KeyTile k_, v_;
+  QueryTile q_, dout_;
+  uint32_t stage_ = 0, part_ = 0;
+  GradientFacts<C> facts_;
+  Sums dk_, dv_;
+};
+
+template <class C, class Products>
+HEED_DEVICE void BackwardKeys(const BackwardCall& c) {
+  const int part = ptx::BlockX() % C::kParts;
+  KeyBlock<C, Products> block(c);
+  block.Run(c.keys.At(ptx::BlockX() / C::kParts), part);
+}
+
+}  // namespace heed::cuda
