@@ -95,7 +95,7 @@ struct ForwardCall {
   std::int64_t total_q = 0, total_k = 0;
   std::int32_t dim = 0, dim_v = 0;
   bool out_f32 = false;   // o in f32, else in the tensors' dtype
-  bool out_wide = false;  // two neighbours of o may be written at once
+  bool out_wide = false;  // four neighbours of o may be written at once: rows begin at such
 
   // The score.
   Terms<float> terms;
