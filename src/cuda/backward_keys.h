@@ -39,52 +39,66 @@ class KeyBlock {
     facts_ = GradientFacts<C>(stage_ + Products::kStage);
   }
 
-  HEED_DEVICE void Run(const Item& item, int part) {
-    const Entry entry = EntryOf(f_, item.b);
-    const int first = int(item.rows.first), capacity = KeyCapacity(f_, item.b);
-    if (first >= capacity) return;
-    const Interval keys = {first, Min(item.rows.last, entry.sees.sk)};
-    const Interval queries = QueriesSeeing(entry.sees, keys);
+  // Item n. What is known of the entry is found again for every tile of queries and for the end: the
+  // sums leave no registers to keep it in.
+  HEED_DEVICE void Run(int n, int part) {
     part_ = uint32_t(part * kWidth * int(sizeof(T)));
-    if (!queries.empty()) Walk(item, entry, keys, queries);
-    Write(entry, item, part, capacity - first < kKeys ? capacity - first : kKeys);
+    {
+      const Item item = c_.keys.At(n);
+      const Entry entry = EntryOf(f_, item.b);
+      const int first = int(item.rows.first);
+      if (first >= KeyCapacity(f_, item.b)) return;
+      const Interval keys = {first, Min(item.rows.last, entry.sees.sk)};
+      const Interval queries = QueriesSeeing(entry.sees, keys);
+      if (!queries.empty()) {
+        LoadKeys(item, entry);
+        const int tiles = int(CeilDiv(queries.last, kRows));
+        HEED_NO_UNROLL
+        for (int h = 0; h < f_.group; h++) {
+          HEED_NO_UNROLL
+          for (int i = int(queries.first) / kRows; i < tiles; i++)
+            Add(ptx::Forget(n), h, i * kRows);
+        }
+      }
+    }
+    Write(ptx::Forget(n), part);
   }
 
  private:
-  HEED_DEVICE void Walk(const Item& item, const Entry& entry, Interval keys, Interval queries) {
-    const int first = int(keys.first), head = int(item.h) * f_.group;
+  HEED_DEVICE void LoadKeys(const Item& item, const Entry& entry) {
     QueryRows rows;
     rows.entry = entry;
-    rows.b = item.b;
     rows.key_head = int(item.h);
     const KeyRows<T> from = KeyRowsOf<T>(f_, rows);
-    LoadNow<C, KeyTile, kKeys>(k_, KeySource<T>{f_, from, f_.k, from.k, first}, f_.dim, f_.k.wide);
-    LoadNow<C, KeyTile, kKeys>(v_, KeySource<T>{f_, from, f_.v, from.v, first}, f_.dim_v,
-                               f_.v.wide);
-    HEED_NO_UNROLL
-    for (int h = 0; h < f_.group; h++) {
-      rows.head = head + h;
-      HEED_NO_UNROLL
-      for (int i = int(queries.first) / kRows * kRows; i < int(queries.last); i += kRows) {
-        const TileKind kind = KindOf(f_, item.b, rows.head, i, first);
-        if (kind == TileKind::kEmpty) continue;
-        rows.first = i;
-        rows.count = int(Min(entry.sees.sq - i, kRows));
-        Add(rows,
-            {int(PrefixKeys(entry.sees).last), first, int(keys.last),
-             Classify(entry.sees, {i, i + rows.count}, {first, first + kKeys}) != TileKind::kFull ||
-                 first + kKeys > int(keys.last),
-             kind != TileKind::kFull});
-      }
-    }
+    const int key = int(item.rows.first);
+    LoadNow<C, KeyTile, kKeys>(k_, KeySource<T>{f_, from, f_.k, from.k, key}, f_.dim, f_.k.wide);
+    LoadNow<C, KeyTile, kKeys>(v_, KeySource<T>{f_, from, f_.v, from.v, key}, f_.dim_v, f_.v.wide);
   }
 
-  // One tile of queries.
-  HEED_DEVICE void Add(const QueryRows& rows, const Edges& edges) {
-    ptx::SyncThreads();
-    facts_.Find(c_, rows);
-    LoadNow<C, QueryTile, kRows>(q_, QuerySource<T>{f_, rows}, f_.dim, f_.q.wide);
-    LoadNow<C, QueryTile, kRows>(dout_, DoutSource<T>{c_, rows}, f_.dim_v, c_.dout.wide);
+  // Queries of tile [i, i + kRows) of head h of the group.
+  HEED_DEVICE void Add(int n, int h, int i) {
+    Edges edges;
+    {
+      const Item item = c_.keys.At(n);
+      QueryRows rows;
+      rows.entry = EntryOf(f_, item.b);
+      rows.b = item.b;
+      rows.head = int(item.h) * f_.group + h;
+      rows.first = i;
+      rows.count = int(Min(rows.entry.sees.sq - i, kRows));
+      const Visibility& sees = rows.entry.sees;
+      const int key = int(item.rows.first);
+      const Interval keys = {key, Min(item.rows.last, sees.sk)};
+      const TileKind kind = KindOf(f_, item.b, rows.head, i, key);
+      if (kind == TileKind::kEmpty) return;
+      edges = {int(PrefixKeys(sees).last), key, int(keys.last),
+               Classify(sees, {i, i + rows.count}, keys) != TileKind::kFull || keys.size() < kKeys,
+               kind != TileKind::kFull};
+      ptx::SyncThreads();
+      facts_.Find(c_, rows);
+      LoadNow<C, QueryTile, kRows>(q_, QuerySource<T>{f_, rows}, f_.dim, f_.q.wide);
+      LoadNow<C, QueryTile, kRows>(dout_, DoutSource<T>{c_, rows}, f_.dim_v, c_.dout.wide);
+    }
     ptx::SyncThreads();
     Scores s{}, d{};
     Products::template Multiply<kDim, kRows>(k_, q_, s);
@@ -95,9 +109,12 @@ class KeyBlock {
     Products::template Accumulate<kDim, kWidth, kRows>(d, stage_, QueryTile{q_.base + part_}, dk_);
   }
 
-  // Rows of both gradients, `count` of them.
-  HEED_DEVICE void Write(const Entry& entry, const Item& item, int part, int count) {
-    const int first = int(item.rows.first), col0 = part * kWidth;
+  // Rows of both gradients.
+  HEED_DEVICE void Write(int n, int part) {
+    const Item item = c_.keys.At(n);
+    const Entry entry = EntryOf(f_, item.b);
+    const int first = int(item.rows.first), count = KeyCapacity(f_, item.b) - first;
+    const int col0 = part * kWidth;
     float scale[Sums::kRows];
     const auto rows = [&](const Gradient& to, int dim) {
       return [&, dim](int row, int col, ptx::F32x4 x) {
@@ -126,9 +143,8 @@ class KeyBlock {
 
 template <class C, class Products>
 HEED_DEVICE void BackwardKeys(const BackwardCall& c) {
-  const int part = ptx::BlockX() % C::kParts;
   KeyBlock<C, Products> block(c);
-  block.Run(c.keys.At(ptx::BlockX() / C::kParts), part);
+  block.Run(ptx::BlockX() / C::kParts, ptx::BlockX() % C::kParts);
 }
 
 }  // namespace heed::cuda

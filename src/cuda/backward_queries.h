@@ -8,6 +8,22 @@
 
 namespace heed::cuda {
 
+// The rows of item n, found again, as no register held them all the while.
+template <class C, class Sums>
+HEED_DEVICE void WriteQueries(const BackwardCall& c, int n, uint32_t stage, Sums& sums) {
+  using T = typename C::Element;
+  const ForwardCall& f = c.forward;
+  const QueryRows rows = QueryRowsOf(f, f.schedule.At(n));
+  float scale[Sums::kRows];
+  HEED_UNROLL
+  for (int r = 0; r < Sums::kRows; r++) scale[r] = f.terms.scale;
+  StageRows<C, C::kRows, Sums, C::kDim>(stage, sums, scale, [&](int row, int col, ptx::F32x4 x) {
+    if (row >= rows.count) return;
+    DeliverRow<T>(c, c.dq, QueryAt(c.dq.steps, rows.entry, rows.head, rows.Query(row)) + col, x,
+                  f.dim - col);
+  });
+}
+
 // The shared memory of a block: tiles of Q and dO, of K and V; what a product stages; facts of rows.
 template <class C, class Products>
 HEED_DEVICE void BackwardQueries(const BackwardCall& c) {
@@ -52,14 +68,7 @@ HEED_DEVICE void BackwardQueries(const BackwardCall& c) {
     ptx::SyncThreads();
   }
 
-  float scale[Sums::kRows];
-  HEED_UNROLL
-  for (int r = 0; r < Sums::kRows; r++) scale[r] = f.terms.scale;
-  StageRows<C, kRows, Sums, kDim>(q.base, sums, scale, [&](int row, int col, ptx::F32x4 x) {
-    if (row >= rows.count) return;
-    DeliverRow<T>(c, c.dq, QueryAt(c.dq.steps, rows.entry, rows.head, rows.Query(row)) + col, x,
-                  f.dim - col);
-  });
+  WriteQueries<C>(c, ptx::Forget(ptx::BlockX()), q.base, sums);
 }
 
 }  // namespace heed::cuda

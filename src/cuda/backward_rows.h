@@ -38,7 +38,7 @@ HEED_DEVICE int KeyCapacity(const ForwardCall& c, std::int64_t b) {
 // A tile of rows, whole: begun, ended, and nothing beside it. A SyncThreads must follow.
 template <class C, class TileOf, int kRows, class Source>
 HEED_DEVICE void LoadNow(TileOf to, const Source& from, int dim, bool wide) {
-  TileLoad<C, TileOf, kRows> load;
+  TileLoad<C, TileOf, kRows, false> load;
   load.Begin(to, from, dim, wide);
   load.End();
 }

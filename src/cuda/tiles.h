@@ -55,12 +55,12 @@ struct Tile {
 //   At(row)       the row's first element
 //   Exists(row)   rows that do not become zeros, as do elements from `dim` on
 //   Even(&step)   whether row r begins (First() + r) * step elements behind Start()
-template <class C, class TileOf, int kRows>
+template <class C, class TileOf, int kRows, bool kMayHold = !C::kGeneral>
 class TileLoad {
   using T = typename C::Element;
   static constexpr int kChunks = TileOf::kChunks;
   static constexpr bool kAsync = C::kArch >= 800;
-  static constexpr bool kHolds = !kAsync && !C::kGeneral;
+  static constexpr bool kHolds = !kAsync && kMayHold;
   static constexpr int kEach = kRows * kChunks / C::kThreads;  // chunks of a thread
   static_assert(kRows * kChunks % C::kThreads == 0, "all threads load equally many chunks");
 
@@ -131,7 +131,7 @@ class TileLoad {
   template <class Source>
   HEED_DEVICE void Uneven(const Source& from, int dim) {
     const unsigned thread = Thread();
-    HEED_NO_UNROLL
+    HEED_UNROLL_4
     for (int n = 0; n < kEach; n++) {
       const int row = RowOf(n, thread), chunk = ChunkOf(n, thread);
       const bool exists = from.Exists(row) && chunk * kChunk<T> < dim;

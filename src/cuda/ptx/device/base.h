@@ -5,6 +5,7 @@
 
 #define HEED_DEVICE __device__ __forceinline__
 #define HEED_UNROLL _Pragma("unroll")
+#define HEED_UNROLL_4 _Pragma("unroll 4")
 #define HEED_NO_UNROLL _Pragma("unroll 1")
 
 namespace heed::cuda::ptx {

@@ -7,6 +7,7 @@
 
 #define HEED_DEVICE inline
 #define HEED_UNROLL
+#define HEED_UNROLL_4
 #define HEED_NO_UNROLL
 
 // Behind the last parameter: where in the kernel the call stands.
