@@ -61,9 +61,9 @@ HEED_DEVICE Found PairsOf(const ForwardCall& c, std::int64_t b, std::int64_t h, 
   return found.OfWarp();
 }
 
+// Rows and keys are some: no tile of the grid lies behind the longest entry.
 HEED_DEVICE TileKind KindOf(const ForwardCall& c, std::int64_t b, std::int64_t h, Interval rows,
                             Interval keys) {
-  if (rows.empty() || keys.empty()) return TileKind::kEmpty;
   Found found = {true, true};
   if (c.block_map.data) found = CellsOf(c, b, h, rows, keys);
   if (c.mask.data && found.some) found = PairsOf(c, b, h, rows, keys, !found.all);

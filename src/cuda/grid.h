@@ -10,11 +10,11 @@ namespace heed::cuda {
 
 // New rows of the cache over (entry, row, kv head), then queries to rotate over (entry, row, head).
 HEED_HD std::int64_t NewRows(const ForwardCall& c) {
-  return c.cache.seqlens ? std::int64_t{c.batch} * c.cache.new_len * (c.q_heads / c.group) : 0;
+  return std::int64_t{c.batch} * c.cache.new_len * (c.q_heads / c.group);
 }
 HEED_HD std::int64_t AppendItems(const ForwardCall& c) {
-  const bool rotates = c.cache.seqlens && c.cache.rotary_dim > 0;
-  return NewRows(c) + (rotates ? std::int64_t{c.batch} * c.q_len * c.q_heads : 0);
+  const std::int64_t queries = std::int64_t{c.batch} * c.q_len * c.q_heads;
+  return NewRows(c) + (c.cache.rotary_dim > 0 ? queries : 0);
 }
 HEED_HD std::int64_t ClassifyItems(const ForwardCall& c) { return c.kinds.count(); }
 // Rows of (entry, kv head, row of its tile).

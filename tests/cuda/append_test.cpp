@@ -10,11 +10,15 @@ namespace {
 struct Shape {
   int dim = 20, dim_v = 13, rotary = 0;  // odd, and behind the rotated entries some more
   bool half = false, moves = true, paged = false, padded = false, wide = false;
+  bool narrow_new = false, narrow_cache = false;  // of a wide call
 };
 
 std::string Name(const testing::TestParamInfo<Shape>& info) {
   const Shape& s = info.param;
   return std::string(s.paged ? "pages" : "slots") + (s.wide ? "_wide" : "") +
+         (s.narrow_new     ? "_from_narrow"
+          : s.narrow_cache ? "_to_narrow"
+                           : "") +
          (s.rotary == 0 ? ""
           : s.half      ? "_half"
                         : "_interleaved") +
@@ -35,12 +39,13 @@ struct Append {
 
   explicit Append(const Shape& shape) : s(shape) {
     Values values(11);
-    const int rows = s.paged ? kRows : kLongest, gap = s.wide ? 16 : 3;
+    const bool wide = s.wide && !s.narrow_cache, wide_new = s.wide && !s.narrow_new;
+    const int rows = s.paged ? kRows : kLongest, gap = wide ? 16 : 3, new_gap = wide_new ? 16 : 3;
     const Steps k_steps = StepsOf(rows, kHeads, s.dim, gap),
                 q_steps = StepsOf(kQueries, kHeads * kGroup, s.dim, gap);
     const Steps v_steps = StepsOf(rows, kHeads, s.dim_v, gap);
-    const Steps k_new_steps = StepsOf(kNew, kHeads, s.dim, gap);
-    const Steps v_new_steps = StepsOf(kNew, kHeads, s.dim_v, gap);
+    const Steps k_new_steps = StepsOf(kNew, kHeads, s.dim, new_gap);
+    const Steps v_new_steps = StepsOf(kNew, kHeads, s.dim_v, new_gap);
     k = values.Of<T>(size_t(kPlaces * k_steps.batch));
     v = values.Of<T>(size_t(kPlaces * v_steps.batch));
     k_new = values.Of<T>(size_t(kBatch * k_new_steps.batch));
@@ -57,8 +62,8 @@ struct Append {
     call.k_len = kLongest;
     call.dim = s.dim;
     call.dim_v = s.dim_v;
-    call.k = {k.data(), k_steps, s.wide};
-    call.v = {v.data(), v_steps, s.wide};
+    call.k = {k.data(), k_steps, wide};
+    call.v = {v.data(), v_steps, wide};
     CacheArrays& c = call.cache;
     c.seqlens = seqlens.data();
     if (s.padded) c.leftpad = leftpad.data();
@@ -68,8 +73,8 @@ struct Append {
     c.rows = rows;
     c.blocks = s.paged ? kBlocks : 0;
     c.new_len = kNew;
-    c.k_new = {k_new.data(), k_new_steps, s.wide};
-    c.v_new = {v_new.data(), v_new_steps, s.wide};
+    c.k_new = {k_new.data(), k_new_steps, wide_new};
+    c.v_new = {v_new.data(), v_new_steps, wide_new};
     c.rotary_dim = s.rotary;
     c.rotary_half = s.half;
     c.rotary_moves = s.moves;
@@ -171,6 +176,8 @@ TEST_P(Appends, Bf16) { Check<Bf16>(GetParam()); }
 INSTANTIATE_TEST_SUITE_P(
     Shapes, Appends,
     testing::Values(Shape{}, Shape{.paged = true, .padded = true},
+                    Shape{.dim = 32, .dim_v = 48, .wide = true, .narrow_new = true},
+                    Shape{.dim = 32, .dim_v = 48, .wide = true, .narrow_cache = true},
                     Shape{.dim = 32, .dim_v = 48, .wide = true},
                     Shape{.dim = 16, .dim_v = 304, .paged = true, .wide = true},
                     Shape{.rotary = 14}, Shape{.rotary = 14, .half = true, .paged = true},
@@ -191,6 +198,10 @@ TYPED_TEST(AppendOf, NonsenseInIndexArraysStaysInside) {
     a.seqlens = {kHuge, kLow, kLongest};
     a.leftpad = {kLow, kHuge, 1};
     a.slots = {-1, kPlaces, kHuge};
+    // Fewer angles than rows of the cache.
+    a.cosines.resize(size_t(10 * 7));
+    a.sines.resize(a.cosines.size());
+    a.call.cache.rotary_rows = 10;
     a.table = {-1, kHuge, kLow, kPlaces, -7, 1 << 30, kHuge, kLow, -1};
     RunEverySchedule<SmallConfig<T>>(
         AppendItems(a.call),
@@ -212,10 +223,23 @@ TYPED_TEST(AppendOf, NonsenseInIndexArraysStaysInside) {
   }
 }
 
+TEST(Grid, Items) {
+  ForwardCall none;
+  none.batch = 3;
+  none.q_heads = none.q_len = 5;
+  none.schedule = {3, 5, 5, 64};
+  EXPECT_EQ(AppendItems(none), 0);
+  EXPECT_EQ(JoinItems(none), 0);
+  EXPECT_EQ(BlocksFor(0, 4), 0);
+  EXPECT_EQ(BlocksFor(8, 4), 2);
+  EXPECT_EQ(BlocksFor(9, 4), 3);
+  EXPECT_EQ(BlocksFor(std::int64_t{1} << 40, 4), 1 << 26);
+}
+
 // A warp takes further items where there are fewer blocks than they fill.
 TEST(Append, FewerBlocksThanItems) {
   Append<F16> a({.rotary = 14});
-  emu::Config config = emu::Threads(128, 0, 750);
+  emu::Config config = emu::Threads(SmallConfig<F16>::kThreads, 0, 750);
   config.grid[0] = 3;
   std::vector<F16> first = a.rotated;
   for (int round = 0; round < 2; ++round) {
@@ -228,7 +252,7 @@ TEST(Append, FewerBlocksThanItems) {
     memory.Output("rotated", a.rotated);
     EXPECT_EQ(emu::ErrorOf(config, memory, [&] { AppendRows<SmallConfig<F16>>(a.call); }), "");
     if (round == 0) first = a.rotated;
-    config.grid[0] = int(BlocksFor(AppendItems(a.call), 4));
+    config.grid[0] = int(BlocksFor(AppendItems(a.call), SmallConfig<F16>::kWarps));
   }
   EXPECT_TRUE(SameBits(a.rotated, first));
 }

@@ -183,6 +183,14 @@ TEST(Classify, MaskAndBlockMapTogether) {
                .cols = int(CeilDiv(s.k_len, cols))};
       Fill(s.mask, values, s.tile_rows, s.tile_keys);
       Fill(s.map, values, 2, 2);
+      Check(s, seen);
+      // A mask that repeats along its rows, and one along its columns.
+      for (int axis = 0; axis < 2; ++axis) {
+        Layout repeated = s;
+        repeated.mask = {.rows = axis ? s.q_len : 1, .cols = axis ? 1 : s.k_len};
+        Fill(repeated.mask, values, axis ? 16 : 1, axis ? 1 : 32);
+        Check(repeated, seen);
+      }
       // One hides just what the other allows, where both look alike.
       if (same) {
         for (int h = 0; h < s.heads; ++h) {

@@ -87,7 +87,7 @@ class Forward : public Attention<typename C::Element> {
     emu::Config small = schedule;
     small.threads = SmallConfig<F16>::kThreads;
     if (call.kinds.kinds) {
-      small.grid[0] = int(BlocksFor(ClassifyItems(call), 4));
+      small.grid[0] = int(BlocksFor(ClassifyItems(call), SmallConfig<F16>::kWarps));
       emu::Memory memory;
       Base::Inputs(memory);
       memory.Output("kinds", kinds);
@@ -115,7 +115,7 @@ class Forward : public Attention<typename C::Element> {
       EXPECT_EQ(stats.ldmatrix_passes, stats.ldmatrix_ideal) << "ldmatrix meets bank conflicts";
     }
     if (call.split.pieces > 0) {
-      small.grid[0] = int(BlocksFor(JoinItems(call), 4));
+      small.grid[0] = int(BlocksFor(JoinItems(call), SmallConfig<T>::kWarps));
       emu::Memory memory;
       Base::Inputs(memory);
       memory.Shared("part o", part_o);
