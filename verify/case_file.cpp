@@ -1,4 +1,4 @@
-// verify/case_file.cpp: see case_file.h.
+// verify/case_file.cpp: see case_file.h. Not here: files (case_paths.cpp).
 #include "verify/case_file.h"
 
 #include <algorithm>
@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "io/safetensors.h"
 #include "verify/case_settings.h"
 #include "verify/case_tensors.h"
 #include "verify/layout.h"
@@ -319,12 +318,6 @@ Result<CaseFile> CaseOf(io::TensorFile file, DType dtype) {
   c.name = Settings(c.tensors).Word("name", "");
   if (Status status = Reader(&c).Read(); !status) return status;
   return c;
-}
-
-Result<CaseFile> ReadCase(const std::string& path, DType dtype) {
-  Result<io::TensorFile> file = io::ReadSafetensors(path);
-  if (!file) return file.status();
-  return CaseOf(std::move(*file), dtype);
 }
 
 }  // namespace heed::verify

@@ -1,13 +1,10 @@
-// verify/conformance.cpp: see conformance.h.
+// verify/conformance.cpp: see conformance.h. Not here: files (case_paths.cpp).
 #include "verify/conformance.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <exception>
-#include <filesystem>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "verify/guarded.h"
@@ -16,8 +13,6 @@
 
 namespace heed::verify {
 namespace {
-
-namespace fs = std::filesystem;
 
 // One run of a case: the outputs, and the verdict as it grows.
 class Runner {
@@ -110,7 +105,7 @@ class Runner {
     }
     Scratch scratch(plan->workspace_bytes());
     b.workspace = scratch.workspace();
-    if (Status status = heed::Run(*plan, b); !status) {
+    if (Status status = options_.run(*plan, b); !status) {
       return Stop(CaseStatus::kFail, std::string(what) + ": " + status.message());
     }
     if (scratch.Intact()) return true;
@@ -145,14 +140,6 @@ class Runner {
   Guarded o_, lse_, k_cache_, v_cache_, dq_, dk_, dv_, dbias_, dsinks_;
 };
 
-CaseResult Failed(std::string name, std::string reason) {
-  CaseResult r;
-  r.name = std::move(name);
-  r.status = CaseStatus::kFail;
-  r.reason = std::move(reason);
-  return r;
-}
-
 }  // namespace
 
 const char* Name(CaseStatus status) {
@@ -165,46 +152,13 @@ CaseResult RunCase(const CaseFile& file, const RunOptions& options) {
   try {
     Runner(file, options, &r).Run();
   } catch (const std::exception& e) {
-    return Failed(file.name, e.what());
+    CaseResult failed;
+    failed.name = file.name;
+    failed.status = CaseStatus::kFail;
+    failed.reason = e.what();
+    return failed;
   }
   return r;
-}
-
-CaseResult RunCase(const std::string& path, const RunOptions& options) {
-  std::string name = path;
-  try {
-    name = fs::path(path).stem().string();
-    Result<CaseFile> file = ReadCase(path, options.dtype);
-    if (!file) return Failed(name, file.status().message());
-    if (file->name.empty()) file->name = name;
-    return RunCase(*file, options);
-  } catch (const std::exception& e) {
-    return Failed(name, e.what());
-  }
-}
-
-Result<std::vector<std::string>> ExpandPaths(const std::vector<std::string>& paths) {
-  std::vector<std::string> files;
-  for (const std::string& path : paths) {
-    std::error_code error;
-    const fs::file_status status = fs::status(path, error);
-    if (!fs::exists(status)) return Status(StatusCode::kInvalid, path + ": no such file or folder");
-    if (!fs::is_directory(status)) {
-      files.push_back(path);
-      continue;
-    }
-    const std::size_t before = files.size();
-    fs::directory_iterator at(path, error);
-    for (; !error && at != fs::directory_iterator(); at.increment(error)) {
-      if (at->path().extension() == ".safetensors") files.push_back(at->path().string());
-    }
-    if (error) return Status(StatusCode::kInvalid, path + ": " + error.message());
-    if (files.size() == before) {
-      return Status(StatusCode::kInvalid, path + ": the folder holds no .safetensors file");
-    }
-    std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
-  }
-  return files;
 }
 
 }  // namespace heed::verify

@@ -16,6 +16,7 @@ struct RunOptions {
   PlanOptions plan;           ///< backend, isa, threads
   DType dtype = DType::kF32;  ///< inputs are rounded to it, and the bound is that dtype's
   bool backward = false;      ///< compare the gradients, too, where the case has them
+  Status (*run)(const Plan&, const Buffers&) = &heed::Run;  ///< or what brings them to a device
 };
 
 enum class CaseStatus : std::uint8_t {

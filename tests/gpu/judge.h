@@ -1,0 +1,31 @@
+// judge.h: whether results are right: conformance cases and the tests' list of cases on a backend of
+// choice in the memory of its device, and single calls whose results are there already. Not here: which
+// cases, printing.
+#pragma once
+
+#include <string>
+
+#include "cases.h"
+#include "heed/heed.h"
+#include "verify/conformance.h"
+
+namespace heed::gpu {
+
+struct Verdict {
+  std::string name;
+  verify::CaseStatus status = verify::CaseStatus::kPass;
+  std::string words;  ///< why not, or how large the worst error is
+  double ratio = 0;   ///< of the worst error to its bound
+};
+
+/// One file in the form of flat_case.h, in a dtype. Gradients, too, where `backward`.
+Verdict JudgeFlat(const std::string& path, DType dtype, bool backward, const PlanOptions& options);
+
+/// One case of tests/cases.h, run twice: within its bounds of float64, and the same bits both times.
+Verdict JudgeCase(const cases::Case& c, const PlanOptions& options);
+
+/// A call of which buffers.o, and lse where the problem wants it, hold what some backend computed: all
+/// in host memory, strides as the problem says.
+Verdict JudgeResults(const Problem& problem, const Buffers& buffers);
+
+}  // namespace heed::gpu
