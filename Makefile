@@ -3,6 +3,7 @@
 #   make test        all tests, in about 20 minutes      make format        clang-format everything
 #   make test-long   all tests under all sanitizers      make lint          clang-tidy
 #   make install     into PREFIX                         make wheel         the Python package
+#   make gpu-test    all that needs a GPU                make gpu-bench      times beside PyTorch
 #   make clean       removes build/
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -11,7 +12,7 @@ SOURCES = $(shell git ls-files -co --exclude-standard '*.h' '*.inc' '*.cpp' '*.c
 
 .PHONY: help
 help:
-	@sed -n '2,6s/^#//p' Makefile
+	@sed -n '2,7s/^#//p' Makefile
 
 .PHONY: demo
 demo:
@@ -51,6 +52,15 @@ bench:
 	@bash scripts/deps.sh build bench
 	@cmake --preset release
 	@cmake --build --preset release --target bench
+
+# On a machine with nvcc, g++ and, in PYTHON, torch; nothing is installed. Exit 3: no GPU.
+.PHONY: gpu-test
+gpu-test:
+	@$(PYTHON) tests/gpu/gpu_test.py
+
+.PHONY: gpu-bench
+gpu-bench:
+	@$(PYTHON) bench/gpu_bench.py
 
 .PHONY: format
 format:

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Builds what `make gpu-test` and `make gpu-bench` run, with g++ and nvcc alone: no CMake, no packages.
+Into build/gpu: libheed_gpu.so (tests/gpu/abi.h), gpu_cases, conformance_gpu. Standard library only.
+Exit 2: a compiler is missing or failed. 3: there is no NVIDIA GPU and no --arch."""
+import argparse
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COMMON = ["-std=c++20", "-O2", "-I.", "-Iinclude", "-Isrc", "-Itests"]
+# As in the CMake build: a product and a sum are fused where the text says so.
+HOST = ["-fPIC", "-pthread", "-ffp-contract=off", "-Wno-psabi", '-DHEED_VERSION="gpu"',
+        '-DHEED_BUILD_TYPE="Release"', "-DHEED_SHARED", "-DHEED_HAVE_SCALAR=1"]
+SCALAR = ["-fno-math-errno", "-fno-trapping-math", "-DHEED_ISA=scalar", "-DHEED_ISA_SCALAR=1"]
+
+
+class Stop(Exception):
+    """A sentence, and the exit code that goes with it."""
+
+    def __init__(self, sentence, code):
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Step:
+    source: str
+    target: str
+    command: tuple
+
+
+def matching(*patterns, but=()):
+    found = sorted({path for p in patterns for path in glob.glob(p, root_dir=ROOT)})
+    return [path for path in found if os.path.basename(path) not in but]
+
+
+def gpu_arch():
+    """"sm_90a" and the like of the first GPU; None: there is none."""
+    try:
+        done = subprocess.run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+                              capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.split() if done.returncode == 0 else []
+    if not lines or not lines[0].replace(".", "").isdigit():
+        return None
+    major, minor = lines[0].split(".")
+    # wgmma exists in the target that is for 9.0 alone.
+    return f"sm_{major}{minor}" + ("a" if (major, minor) == ("9", "0") else "")
+
+
+def nvcc_flags(arch):
+    return ["-gencode", f"arch={arch.replace('sm_', 'compute_')},code={arch}", "-O3", "-Xcompiler",
+            ",".join(flag for flag in HOST if not flag.startswith("-D") and flag != "-Wno-psabi"),
+            *[flag for flag in HOST if flag.startswith("-D")]]
+
+
+def steps(out, arch):
+    """Every object. `arch` None: for the host alone, without a kernel for a GPU."""
+    device = arch is not None
+    cxx = ["g++", *COMMON, *HOST]
+    baseline = matching("src/merge.cpp", "src/problem/*.cpp", "src/score/*.cpp", "src/reference/*.cpp",
+                        "src/cpu/*.cpp", "src/cuda/*.cpp", but=("no_device.cpp",) if device else ())
+    others = matching("verify/*.cpp", "io/convert.cpp", "io/tensor.cpp", "io/text.cpp", "tests/cases*.cpp",
+                      but=("case_paths.cpp",))
+    gpu = matching("tests/gpu/*.cpp", but=("device_memory_host.cpp",) if device else ())
+    gpu = [path for path in gpu if not path.endswith("_test.cpp")]
+    kernels = matching("src/cuda/*.cu", "tests/gpu/*.cu", "tests/cuda/conformance_gpu.cu") if device else []
+
+    def step(source, command):
+        target = os.path.join(out, source.replace("/", "-") + ".o")
+        return Step(source, target, (*command, "-c", source, "-o", target))
+
+    # What takes longest comes first.
+    yield from (step(path, ["nvcc", *COMMON, *nvcc_flags(arch)]) for path in kernels)
+    for path in sorted([*baseline, *others, *gpu], key=lambda path: "cpu/kernels" not in path):
+        yield step(path, [*cxx, *(SCALAR if "cpu/kernels" in path else [])])
+
+
+def programs(out, arch, objects):
+    """(name, target, command) of each thing linked."""
+    link = ["nvcc", "-cudart", "static"] if arch else ["g++", "-pthread"]
+    own = {"abi.cpp": "abi", "gpu_cases.cpp": "cases", "conformance_gpu.cu": "conformance"}
+    shared, special = [], {}
+    for step in objects:
+        special_to = own.get(os.path.basename(step.source))
+        if special_to:
+            special[special_to] = step.target
+        else:
+            shared.append(step.target)
+    made = [("library", "libheed_gpu.so", [*link, "-shared", special["abi"], *shared]),
+            ("cases", "gpu_cases", [*link, special["cases"], *shared])]
+    if arch:
+        made.append(("conformance", "conformance_gpu", [*link, special["conformance"]]))
+    return [(name, os.path.join(out, target), [*command, "-o", os.path.join(out, target)])
+            for name, target, command in made]
+
+
+def newest_header():
+    patterns = [f"{room}/**/*.{kind}" for room in ("include", "src", "io", "verify", "tests")
+                for kind in ("h", "def", "inc")]
+    files = [path for p in patterns for path in glob.glob(p, root_dir=ROOT, recursive=True)]
+    return max(os.path.getmtime(os.path.join(ROOT, path)) for path in [*files, os.path.abspath(__file__)])
+
+
+def build(out=None, arch="auto", jobs=None, say=print):
+    """Paths of what was made: library, cases, and conformance where there is a GPU's arch. `arch`: "auto",
+    "sm_80" and the like, or None for the host alone. Raises Stop."""
+    if arch == "auto":
+        arch = gpu_arch()
+        if arch is None:
+            raise Stop("there is no NVIDIA GPU here: nvidia-smi finds none", 3)
+    for tool in ("g++", *(("nvcc",) if arch else ())):
+        if not shutil.which(tool):
+            raise Stop(f"{tool} is not on PATH: it is needed to build", 2)
+    out = os.path.abspath(out or os.path.join(ROOT, "build", "gpu" if arch else "gpu-host"))
+    os.makedirs(out, exist_ok=True)
+    began = time.monotonic()
+    # Objects of another architecture, or of another set of flags, are not ours.
+    stamp = os.path.join(out, "flags")
+    flags = repr([s.command for s in steps(out, arch)])
+    same = os.path.exists(stamp) and open(stamp, encoding="utf-8").read() == flags
+    header = newest_header()
+
+    def stale(step):
+        if not same or not os.path.exists(step.target):
+            return True
+        source = os.path.getmtime(os.path.join(ROOT, step.source))
+        return os.path.getmtime(step.target) < max(header, source)
+
+    def run(name, command):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Stop(f"{name} does not build ({' '.join(command)}):\n{(done.stderr or done.stdout)[-6000:]}", 2)
+
+    if not same and os.path.exists(stamp):
+        os.remove(stamp)
+    all_steps = list(steps(out, arch))
+    todo = [s for s in all_steps if stale(s)]
+    with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
+        tasks = [pool.submit(run, s.source, list(s.command)) for s in todo]
+        try:
+            for task in tasks:
+                task.result()
+        except Stop:
+            for task in tasks:
+                task.cancel()
+            raise
+        linked = programs(out, arch, all_steps)
+        if todo or not all(os.path.exists(target) for _, target, _ in linked):
+            list(pool.map(lambda p: run(p[0], p[2]), linked))
+    with open(stamp, "w", encoding="utf-8") as f:
+        f.write(flags)
+    say(f"built {len(todo)} of {len(all_steps)} files for {arch or 'the host'} in {time.monotonic() - began:.0f} s")
+    return {name: target for name, target, _ in linked}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--arch", default="auto", help="sm_80 and the like (default: of the first GPU)")
+    parser.add_argument("--host", action="store_true", help="without nvcc: the backends of the CPU alone")
+    parser.add_argument("--jobs", type=int, help="(default: as many as there are processors)")
+    parser.add_argument("--out", help="folder (default build/gpu, with --host build/gpu-host)")
+    args = parser.parse_args()
+    try:
+        made = build(args.out, None if args.host else args.arch, args.jobs)
+    except Stop as stop:
+        print(stop, file=sys.stderr)
+        return stop.code
+    print("\n".join(made.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
