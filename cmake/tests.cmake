@@ -20,6 +20,32 @@ else()
   target_link_libraries(heed_gtest INTERFACE GTest::gmock GTest::gtest GTest::gmock_main)
 endif()
 
+# What most tests include, parsed once for each set of flags: a third of a test's compilation. Not in a
+# debug build: there each test includes what it uses, or does not compile. clang writes files of another
+# kind, which clang-tidy trips over.
+set(HEED_TESTS_HEADERS <algorithm> <cmath> <cstdint> <cstring> <functional> <gtest/gtest.h> <limits>
+                       <random> <set> <string> <tuple> <vector>)
+
+# heed_share_headers(target kind): the first target of a kind makes the headers, the others take them.
+function(heed_share_headers target kind)
+  if(CMAKE_BUILD_TYPE STREQUAL "Debug" OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    return()
+  endif()
+  get_property(first GLOBAL PROPERTY HEED_HEADERS_OF_${kind})
+  if(first)
+    target_precompile_headers(${target} REUSE_FROM ${first})
+  else()
+    target_precompile_headers(${target} PRIVATE ${HEED_TESTS_HEADERS})
+    set_property(GLOBAL PROPERTY HEED_HEADERS_OF_${kind} ${target})
+  endif()
+  if(HEED_CCACHE)
+    # Without these ccache keeps nothing of a file that takes such headers.
+    target_compile_options(${target} PRIVATE -fpch-preprocess)
+    set_target_properties(${target} PROPERTIES CXX_COMPILER_LAUNCHER
+      "${CMAKE_COMMAND};-E;env;CCACHE_SLOPPINESS=pch_defines,time_macros;${CMAKE_CXX_COMPILER_LAUNCHER}")
+  endif()
+endfunction()
+
 # rapidcheck exists for the build machine only: a cross build leaves the property tests out.
 if(NOT CMAKE_CROSSCOMPILING)
   find_package(rapidcheck QUIET)
@@ -28,12 +54,15 @@ if(NOT TARGET rapidcheck)
   message(STATUS "heed: no rapidcheck for this target; the property tests are left out")
 endif()
 
+set(HEED_TESTS_WITHOUT "" CACHE STRING "Checks of a sanitizer that the tests' own text is not compiled with")
+
 # heed_add_test(NAME name SOURCES file... [LIBS target...] [RAPIDCHECK] [INTERNAL] [REDUCED]
 #               [LABELS label...] [TIMEOUT seconds] [ENVIRONMENT VAR=value...])
 #   INTERNAL    may include headers of src/; everything else sees the public API alone
 #   RAPIDCHECK  property tests: left out where rapidcheck is
 #   REDUCED     the short sibling of a slow test, and a part of it: only where slow ones do not run
-#   LABELS      threads: uses the pool, so it runs under the thread sanitizer
+#   LABELS      beside those in HEED_TESTS_LABELS, which a folder's tests have in common.
+#               threads: uses the pool, so it runs under the thread sanitizer
 #               native: takes long where programs are emulated and depends little on the processor:
 #               stays out there
 #               slow: left out of the reduced runs (sanitizers and emulation in `make test`)
@@ -50,6 +79,7 @@ function(heed_add_test)
   if(arg_REDUCED AND NOT HEED_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
     return()
   endif()
+  list(APPEND arg_LABELS ${HEED_TESTS_LABELS})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
@@ -61,11 +91,14 @@ function(heed_add_test)
   if(NOT arg_INTERNAL)  # those run inline code of src at length
     target_compile_options(${arg_NAME} PRIVATE ${HEED_SANITIZED_O0})
   endif()
+  if(HEED_TESTS_WITHOUT)
+    target_compile_options(${arg_NAME} PRIVATE -fno-sanitize=${HEED_TESTS_WITHOUT})
+  endif()
   # tests/ itself for what tests share: cases.h, check.h.
   target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${arg_NAME} PRIVATE
     HEED_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HEED_DATA_DIR="${PROJECT_SOURCE_DIR}/data"
-    HEED_BINARY_DIR="${CMAKE_CURRENT_BINARY_DIR}"
+    HEED_BINARY_DIR="${PROJECT_BINARY_DIR}/tests"
     $<$<BOOL:${arg_REDUCED}>:HEED_TEST_REDUCED>
     # An emulator of user programs forks and schedules differently from a kernel.
     $<$<BOOL:${CMAKE_CROSSCOMPILING}>:HEED_EMULATED=1>)
@@ -77,6 +110,11 @@ function(heed_add_test)
     target_include_directories(${arg_NAME} SYSTEM PRIVATE
       $<TARGET_PROPERTY:rapidcheck,INTERFACE_INCLUDE_DIRECTORIES>)
     target_link_libraries(${arg_NAME} PRIVATE rapidcheck)
+  endif()
+  if(arg_INTERNAL)
+    heed_share_headers(${arg_NAME} internal)
+  else()
+    heed_share_headers(${arg_NAME} public)
   endif()
 
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})

@@ -1,9 +1,11 @@
 # test_python.py: the stage "python" of test.py: builds the wheel, installs it into an environment with
 # NumPy alone and into one with PyTorch, and runs python/tests in each. Standard library only.
+import concurrent.futures
 import os
 import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 
 import wheel
@@ -17,67 +19,112 @@ TORCH = os.environ.get("HEED_TORCH", "torch==2.13.0+cpu")
 TRANSFORMERS = "transformers==5.23.0"  # what docs/transformers.md says
 
 
+# The folders of virtual environments in WORK, and what is installed there before the wheel.
+ENVIRONMENTS = {"numpy": TESTS + ["ml_dtypes"], "torch": TESTS + ["ml_dtypes", "jax", TORCH, TRANSFORMERS]}
+
+
+def prepare():
+    """{name: its Python, or what went wrong}. Mostly downloads: meant to run beside the other stages."""
+    os.makedirs(WORK, exist_ok=True)
+    shutil.rmtree(os.path.join(WORK, "numpy"), ignore_errors=True)
+    made = {}
+    for name, packages in ENVIRONMENTS.items():
+        try:
+            made[name] = wheel.environment(os.path.join(WORK, name), packages)
+        except subprocess.CalledProcessError as error:
+            made[name] = error
+    return made
+
+
+def _with_objects_of(release, build):
+    """`build`, with the objects of another build tree where it is new. ninja takes those whose command is
+    the same to the letter, and whose sources have not changed since; what it makes of the rest, it makes
+    again. So the wheel is what it would be without, and the library is compiled once less."""
+    if os.path.exists(build) or not os.path.exists(os.path.join(release, ".ninja_deps")):
+        return build
+    for folder, _, files in os.walk(release):
+        for name in files:
+            path = os.path.join(folder, name)
+            if name.endswith(".o") or path in (os.path.join(release, n) for n in (".ninja_log", ".ninja_deps")):
+                copy = os.path.join(build, os.path.relpath(path, release))
+                os.makedirs(os.path.dirname(copy), exist_ok=True)
+                shutil.copy2(path, copy)
+    return build
+
+
 def _tests(python, name, arguments):
-    """(passed, names of failed) of one pytest run."""
+    """(passed, names of failed, what it said) of one pytest run."""
     report = os.path.join(WORK, name + ".xml")
     if os.path.exists(report):
         os.remove(report)
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    code = subprocess.run([python, "-m", "pytest", "--quiet", "--no-header", "-p", "no:cacheprovider",
-                           f"--junitxml={report}", *arguments], cwd=ROOT, env=env, check=False).returncode
+    done = subprocess.run([python, "-m", "pytest", "--quiet", "--no-header", "-p", "no:cacheprovider",
+                           f"--junitxml={report}", *arguments], cwd=ROOT, env=env, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if not os.path.exists(report):
-        return 0, [f"python: {name}"]
+        return 0, [f"python: {name}"], done.stdout
     passed, failed = 0, []
     for case in ET.parse(report).getroot().iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
             failed.append(f"python {name}: {case.get('classname')}.{case.get('name')}")
         elif case.find("skipped") is None:
             passed += 1
-    if code and not failed:
-        failed = [f"python: {name} ended with {code}"]
-    return passed, failed
+    if done.returncode and not failed:
+        failed = [f"python: {name} ended with {done.returncode}"]
+    return passed, failed, done.stdout
 
 
-def _commands(python):
+def _commands(python, name):
     """The command that the wheel installs runs, and computes what the library does."""
     heed = os.path.join(os.path.dirname(python), "heed")
-    failed = []
+    failed, said = [], ""
     for arguments in (["info"], ["check", "tests/data/conformance/causal_square.safetensors"]):
         done = subprocess.run([heed, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
-            failed.append(f"python: heed {arguments[0]}")
-            print(done.stdout + done.stderr)
-    return 2 - len(failed), failed
+            failed.append(f"python {name}: heed {arguments[0]}")
+            said += done.stdout + done.stderr
+    return 2 - len(failed), failed, said
 
 
-def run(long):
-    """(passed, failed names) of the stage."""
+def _environment(name, python, made, arguments):
+    """(passed, failed names, what it said) of the tests in one environment."""
+    try:
+        if isinstance(python, Exception):
+            raise python
+        for packages in (["--force-reinstall", "--no-deps", made], ["numpy"]):
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    except subprocess.CalledProcessError as error:
+        return 0, [f"python: the environment {name}"], f"{error}\n"
+    runs = _commands(python, name), _tests(python, name, arguments)
+    return sum(r[0] for r in runs), [f for r in runs for f in r[1]], "".join(r[2] for r in runs)
+
+
+def run(long, prepared=None):
+    """(passed, failed names) of the stage; `prepared` is what prepare() gave, if it ran before."""
     print("\n=== python: the wheel, with NumPy alone and with PyTorch", flush=True)
     os.makedirs(WORK, exist_ok=True)
+    started = time.monotonic()
     try:
-        made = wheel.build(os.path.join(WORK, "dist"))
+        made = wheel.build(os.path.join(WORK, "dist"), _with_objects_of(
+            os.path.join(ROOT, "build", "release"), os.path.join(WORK, "build")))
     except subprocess.CalledProcessError as error:
         print(error)
         return 0, ["python: the wheel"]
-    total, failures = 0, []
+    pythons = prepared or prepare()
+    print(f"    built in {time.monotonic() - started:.0f} s", flush=True)
 
-    shutil.rmtree(os.path.join(WORK, "numpy"), ignore_errors=True)
     # Tests that need PyTorch are skipped there; in the short run the slowest of the rest, too.
-    alone = ["python/tests"] if long else ["python/tests", "-k", "numpy or process or ragged or seeds"]
-    with_torch = ["python/tests", *(("-m", "") if long else ())]
-    for name, packages, arguments in (("numpy", TESTS + ["ml_dtypes"], alone),
-                                      ("torch", TESTS + ["ml_dtypes", "jax", TORCH, TRANSFORMERS], with_torch)):
-        try:
-            python = wheel.environment(os.path.join(WORK, name), packages)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", made],
-                           check=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "numpy"], check=True)
-        except subprocess.CalledProcessError as error:
-            print(error)
-            return total, [*failures, f"python: the environment {name}"]
-        for passed, failed in (_commands(python), _tests(python, name, arguments)):
+    arguments = {"numpy": ["python/tests", *(() if long else ("-k", "numpy or process or ragged or seeds"))],
+                 "torch": ["python/tests", *(("-m", "") if long else ())]}
+    total, failures, started = 0, [], time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        both = [pool.submit(_environment, n, pythons[n], made, arguments[n]) for n in ENVIRONMENTS]
+        for name, future in zip(ENVIRONMENTS, both):
+            passed, failed, said = future.result()
+            print(f"--- with {name}:\n{said}", flush=True)
             total += passed
             failures += failed
+    print(f"    tested in {time.monotonic() - started:.0f} s", flush=True)
     return total, failures
 
 

