@@ -65,6 +65,8 @@ set(HEED_TESTS_WITHOUT "" CACHE STRING "Checks of a sanitizer that the tests' ow
 #               threads: uses the pool, so it runs under the thread sanitizer
 #               native: takes long where programs are emulated and depends little on the processor:
 #               stays out there
+#               values: compares numbers that come from calls which other tests make too: left out where
+#               the reduced run looks at memory, that is under the address sanitizer
 #               slow: left out of the reduced runs (sanitizers and emulation in `make test`)
 # Target tests_<label> builds all tests of a label, tests_reduced all that are not slow.
 function(heed_add_test)
@@ -121,10 +123,18 @@ function(heed_add_test)
   math(EXPR timeout "${arg_TIMEOUT} * ${HEED_TIMEOUT_FACTOR}")
   set_tests_properties(${arg_NAME} PROPERTIES
     LABELS "${arg_LABELS}" TIMEOUT ${timeout} ENVIRONMENT "${arg_ENVIRONMENT}")
+  # Where two run at a time the long ones begin: none should be left alone at the end.
+  if("slow" IN_LIST arg_LABELS)
+    set_tests_properties(${arg_NAME} PROPERTIES COST 2)
+  elseif("native" IN_LIST arg_LABELS)
+    set_tests_properties(${arg_NAME} PROPERTIES COST 1)
+  endif()
   foreach(label IN LISTS arg_LABELS)
     heed_add_to(tests_${label} ${arg_NAME})
   endforeach()
-  if(NOT "slow" IN_LIST arg_LABELS AND NOT (CMAKE_CROSSCOMPILING AND "native" IN_LIST arg_LABELS))
+  if(NOT "slow" IN_LIST arg_LABELS
+     AND NOT (CMAKE_CROSSCOMPILING AND "native" IN_LIST arg_LABELS)
+     AND NOT (HEED_SANITIZE AND "values" IN_LIST arg_LABELS))
     heed_add_to(tests_reduced ${arg_NAME})
   endif()
 endfunction()

