@@ -11,7 +11,7 @@
 
 namespace heed::verify {
 
-inline std::string CaseFolder() { return std::string(HEED_SOURCE_DIR) + "/tests/data/conformance"; }
+inline std::string CaseFolder() { return HEED_SOURCE_DIR "/tests/data/conformance"; }
 
 inline std::vector<std::string> CasePaths() {
   Result<std::vector<std::string>> paths = ExpandPaths({CaseFolder()});
