@@ -27,7 +27,9 @@ constexpr const char* kExplainExamples =
     "  heed explain --lengths 128-2048:16 --causal         # a packed batch of 16 sequences\n"
     "  heed explain --sq 4096 --dtype f64                  # refused requests say why\n"
     "  heed explain --sq 4096 --heads 8 --op backward      # gradients: products, workspace\n"
-    "  heed explain --sq 512 --op backward --backend reference --json";
+    "  heed explain --sq 512 --op backward --backend reference --json\n"
+    "  heed explain --sq 4096 --heads 32 --d 128 --dtype bf16 --backend cuda --arch sm_80   # no "
+    "GPU needed";
 
 struct ExplainOptions {
   ProblemOptions problem;
@@ -111,6 +113,7 @@ Json PlanJson(const Explained& e) {
           {"problem", ToJson(e.plan.problem())},
           {"backend", i.backend},
           {"isa", i.isa},
+          {"arch", i.arch},
           {"kernel", i.kernel},
           {"threads", i.threads},
           {"tile_rows", i.tile_rows},
@@ -118,6 +121,10 @@ Json PlanJson(const Explained& e) {
           {"block_rows", i.block_rows},
           {"block_keys", i.block_keys},
           {"items", i.items},
+          {"launches", i.launches},
+          {"block_threads", i.block_threads},
+          {"block_shared_bytes", i.block_shared_bytes},
+          {"blocks_at_once", i.blocks_at_once},
           {"counts_from", e.arrays ? "arrays" : "geometry"},
           {"tiles_full", e.needs.tiles.full},
           {"tiles_edge", e.needs.tiles.edge},
@@ -134,6 +141,9 @@ Json PlanJson(const Explained& e) {
                                             : "compute"},
           {"peak_gflops", OrNull(limit.peak / 1e9)},
           {"seconds_at_peak", limit.peak > 0 ? Number(limit.compute_seconds(e.needs)) : Json()},
+          {"expected_seconds", OrNull(i.expected_seconds)},
+          {"expected_limit", i.expected_limit},
+          {"assumes", i.assumes},
           {"stream_gbps", OrNull(limit.stream / 1e9)},
           {"seconds_at_stream", OrNull(limit.memory_seconds(e.needs))},
           {"workspace_bytes", i.workspace_bytes},
@@ -188,6 +198,7 @@ int ExplainRefusal(const Status& status, const ExplainOptions& options, const Pr
     for (const BackendInfo& backend : Backends()) {
       PlanOptions named = options.plan;
       named.backend = backend.name;
+      if (backend.archs.empty()) named.arch = "auto";
       const Result<Plan> plan = MakePlan(problem, named);
       if (plan) {
         serving.push_back(backend.name);

@@ -38,7 +38,8 @@ void PrintJson(const bench::Machine& machine, const std::vector<BackendInfo>& ba
                 {"available", backend.available},
                 {"automatic", !OnlyWhenNamed(backend)},
                 {"reason", backend.reason},
-                {"isas", Json::array()}};
+                {"isas", Json::array()},
+                {"archs", backend.archs}};
     for (const IsaInfo& isa : backend.isas) {
       row["isas"].push_back({{"name", isa.name}, {"usable", isa.usable}, {"reason", isa.reason}});
     }
@@ -67,6 +68,9 @@ void PrintText(const bench::Machine& machine, const std::vector<BackendInfo>& ba
                !backend.available       ? "missing: " + backend.reason
                : OnlyWhenNamed(backend) ? "available when named; never chosen by itself"
                                         : "available");
+    if (!backend.archs.empty()) {
+      fmt::print("  plans    for {}, here or not\n", Join(backend.archs, ", "));
+    }
     bool first = true;  // of the usable ones: the list has the best first
     for (const IsaInfo& isa : backend.isas) {
       fmt::print("  isa      {:<11} {}\n", isa.name,

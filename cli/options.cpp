@@ -149,13 +149,21 @@ void ProblemOptions::AddTo(CLI::App& command, unsigned parts) {
 void AddPlanOptions(CLI::App& command, PlanOptions* options) {
   const char* group = "How it is computed";
   command
-      .add_option("--backend", options->backend,
-                  "auto (default), cpu, reference; auto never takes the reference")
+      .add_option(
+          "--backend", options->backend,
+          "auto (default), cpu, cuda, reference; auto never takes the reference, and cuda only "
+          "for memory of a device")
       ->type_name("NAME")
       ->group(group);
   command
       .add_option("--isa", options->isa,
                   "instruction set of the cpu backend, as `heed info` lists them (default auto)")
+      ->type_name("NAME")
+      ->group(group);
+  command
+      .add_option("--arch", options->arch,
+                  "architecture that the cuda backend plans for: sm_75, sm_80, ... (default auto: "
+                  "the device that is here)")
       ->type_name("NAME")
       ->group(group);
   command

@@ -83,7 +83,7 @@ class ProblemOptions {
   bench::Patterns patterns_;
 };
 
-/// --backend, --isa, --threads.
+/// --backend, --isa, --arch, --threads.
 void AddPlanOptions(CLI::App& command, PlanOptions* options);
 
 /// The problem as JSON: sizes, and whatever is not at its default.

@@ -37,7 +37,7 @@ struct Workspace {
 };
 
 /// Pointers of one call, in the layouts that the Problem states; those that it does not ask for
-/// stay null. Host memory for the cpu and reference backends. Nothing here changes what is
+/// stay null. Host memory for the cpu and reference backends, memory of the device for cuda. Nothing here changes what is
 /// computed.
 struct Buffers {
   const void* q = nullptr;
@@ -84,10 +84,14 @@ struct Buffers {
 
 /// What a caller may decide about a Plan. Defaults choose; a name forces.
 struct PlanOptions {
-  std::string backend = "auto";  ///< "auto", "cpu", "reference"; auto never chooses the reference
-  std::string isa = "auto";      ///< of the cpu backend: "avx512bf16", "avx512", "avx2", "neon",
-                                 ///< "scalar"; the environment's HEED_ISA where this says auto
-  int threads = 0;  ///< 0 = as many as this process may use; results do not depend on it
+  /// "auto", "cpu", "cuda", "reference"; auto never chooses the reference, and cuda for buffers in
+  /// device memory alone, which only the one-shot calls know.
+  std::string backend = "auto";
+  std::string isa = "auto";   ///< of the cpu backend: "avx512bf16", "avx512", "avx2", "neon",
+                              ///< "scalar"; the environment's HEED_ISA where this says auto
+  int threads = 0;            ///< 0 = as many as this process may use; results do not depend on it
+  std::string arch = "auto";  ///< of the cuda backend: plan for "sm_75", "sm_80", …; auto is the
+                              ///< device that is current
 };
 
 /// What a backend says to a request that another one serves.
@@ -100,6 +104,7 @@ struct Refusal {
 struct PlanInfo {
   std::string backend;  ///< "cpu"
   std::string isa;      ///< "avx512bf16"; empty where there is none
+  std::string arch;     ///< "sm_80"; empty where there is none
   std::string kernel;   ///< "forward · f32 · fma": what runs
   int threads = 1;
   std::int64_t tile_rows = 0, tile_keys = 0;  ///< the score tile: queries x keys
@@ -116,6 +121,13 @@ struct PlanInfo {
   double bytes_standard = 0;  ///< what the standard S x S way moves through memory
   std::int64_t workspace_bytes = 0;
   std::string workspace_formula;
+  /// Of a plan for a device, else 0 and empty: kernels launched; threads and bytes of shared memory
+  /// of a block (items counts the blocks), and blocks that run on a multiprocessor at a time.
+  int launches = 0, block_threads = 0, blocks_at_once = 0;
+  std::int64_t block_shared_bytes = 0;
+  /// At best, what bounds that ("compute", "memory"), and what it takes of the device.
+  double expected_seconds = 0;
+  std::string expected_limit, assumes;
   std::vector<Refusal> besides;  ///< backends that would serve this, too, and when
   std::vector<Refusal> refused;  ///< backends that would not, and why
 };
@@ -149,7 +161,8 @@ HEED_API Status Validate(const Problem& problem);
 HEED_API Result<Plan> MakePlan(const Problem& problem, const PlanOptions& options = {});
 
 /// Computes. Allocates nothing (the reference does), prints nothing, never aborts; checks the
-/// buffers (and every index array in host memory) before anything is written. Concurrent Runs of
+/// buffers (and every index array in host memory; kernels clamp those in device memory) before
+/// anything is written. On a device it returns when the work is on buffers.stream. Concurrent Runs of
 /// one Plan need workspaces of their own.
 HEED_API Status Run(const Plan& plan, const Buffers& buffers);
 
@@ -234,8 +247,9 @@ struct IsaInfo {
 struct BackendInfo {
   std::string name;
   bool available = false;
-  std::string reason;         ///< why not
-  std::vector<IsaInfo> isas;  ///< best first
+  std::string reason;              ///< why not
+  std::vector<IsaInfo> isas;       ///< best first
+  std::vector<std::string> archs;  ///< that a plan can be made for, here or not: "sm_75", …
 };
 
 /// Backends of this build, in the order in which `auto` asks them.

@@ -66,10 +66,11 @@ class Key {
     } else {
       PutStrides(o_strides);
     }
-    const auto& [backend, isa, threads] = options;
+    const auto& [backend, isa, threads, arch] = options;
     Put(threads);
     PutText(backend);
     PutText(isa);
+    PutText(arch);
   }
 
   bool operator==(const Key& other) const {

@@ -9,6 +9,9 @@
 
 namespace heed::cuda {
 
+// The kernels of a call, in kernels.def's words.
+enum class Kernel : std::uint8_t { forward_mma, forward_fma, append, classify, join, probs };
+
 // What a kernel knows of terms, masks in arrays, dropout and probabilities: nothing, or everything,
 // asked for at run time.
 enum class TermKind : std::uint8_t { plain, general };

@@ -1,4 +1,4 @@
-// buffers.cpp: CheckBuffers for host memory: pointers, alignment, workspace, overlap. Not here:
+// buffers.cpp: CheckBuffers: pointers, alignment, workspace, overlap. Not here:
 // what index arrays hold (buffers_index.cpp), whether two regions share memory (overlap.cpp).
 #include <cstddef>
 #include <optional>
@@ -206,19 +206,20 @@ bool CheckArrays(const Problem& p, const Buffers& b, Call* call) {
                      p.want_dbias ? p.bias.batch * p.bias.heads * p.bias.rows * p.bias.cols : 0,
                      p.f32_grads ? f32 : p.bias_dtype, true) &&
          call->Array("dsinks", b.dsinks, p.want_dsinks,
-                     backward ? "want_dsinks is false" : in_forward, hq, f32, true) &&
-         call->Unwanted("stream", b.stream, "the buffers are host memory");
+                     backward ? "want_dsinks is false" : in_forward, hq, f32, true);
 }
 
 }  // namespace
 
-Status CheckBuffers(const Problem& p, std::int64_t workspace_bytes, const Buffers& b) {
+Status CheckBuffers(const Problem& p, std::int64_t workspace_bytes, const Buffers& b, Place place) {
+  const bool host = place == Place::kHost;
   Call call;
   if (!CheckTensors(p, b, &call) || !CheckArrays(p, b, &call) ||
+      (host && !call.Unwanted("stream", b.stream, "the buffers are host memory")) ||
       !call.Workspace(b.workspace, workspace_bytes) || !call.Apart()) {
     return call.status;
   }
-  return CheckIndexArrays(p, b);
+  return host ? CheckIndexArrays(p, b) : Status();
 }
 
 }  // namespace heed

@@ -112,6 +112,22 @@ std::string WorkLine(const Problem& p, const PlanInfo& info, const Work& work) {
   return unknown.empty() ? line : line + "; geometry only, without what is in " + unknown;
 }
 
+std::string LaunchLine(const PlanInfo& info) {
+  return Words(Count(info.launches, "kernel"), "; ", Count(info.items, "block"), " of ",
+               info.block_threads, " threads and ", info.block_shared_bytes,
+               " bytes of shared memory, ", info.blocks_at_once,
+               " at a time on each multiprocessor");
+}
+
+// Seconds are Amounts from a nanosecond on.
+std::string ExpectedLine(const PlanInfo& info) {
+  const double s = info.expected_seconds;
+  const std::string time = s >= 1      ? Words(Digits(s), " s")
+                           : s >= 1e-3 ? Words(Digits(s * 1e3), " ms")
+                                       : Words(Digits(s * 1e6), " us");
+  return Words(time, " or more, limited by ", info.expected_limit, ": ", info.assumes);
+}
+
 std::string LimitLine(const PlanInfo& info) {
   std::string line;
   if (info.bytes_moved > 0) line = Amount(info.bytes_moved, "B") + " between the caches; ";
@@ -148,9 +164,11 @@ PlanInfo InfoOf(const Plan::Impl& impl, const Work& work) {
     if (!status) {
       info.refused.push_back({c.backend->name(), status.message()});
     } else {
-      info.besides.push_back({c.backend->name(), c.automatic
-                                                     ? "would serve this, too"
-                                                     : "would serve this if asked by name"});
+      info.besides.push_back({c.backend->name(), !c.automatic  ? "would serve this if asked by name"
+                                                 : c.on_device ? "would serve this in device memory"
+                                                 : impl.on_device
+                                                     ? "would serve this in host memory"
+                                                     : "would serve this, too"});
     }
   }
   return info;
@@ -175,11 +193,14 @@ std::string Plan::Describe() const {
   const PlanInfo info = InfoOf(*impl_, work);
   std::string text = "plan      " + info.backend;
   if (!info.isa.empty()) text += " · " + info.isa;
+  if (!info.arch.empty()) text += " · " + info.arch;
   if (!info.kernel.empty()) text += " · " + info.kernel;
-  text += Words(" · ", Count(info.threads, "thread"), "\n");
+  text += info.arch.empty() ? Words(" · ", Count(info.threads, "thread"), "\n") : "\n";
   text += "tiles     " + TilesLine(info) + "\n";
+  if (!info.arch.empty()) text += "launch    " + LaunchLine(info) + "\n";
   text += "work      " + WorkLine(problem(), info, work) + "\n";
   text += "limit     " + LimitLine(info) + "\n";
+  if (!info.arch.empty()) text += "expected  " + ExpectedLine(info) + "\n";
   for (const Refusal& r : info.besides) text += "besides   " + r.backend + ": " + r.reason + "\n";
   for (const Refusal& r : info.refused) text += "refused   " + r.backend + ": " + r.reason + "\n";
   return text;

@@ -7,7 +7,6 @@
 #include <new>
 #include <string_view>
 
-#include "problem/absent.h"
 #include "problem/normal.h"
 #include "problem/validate.h"
 #include "problem/words.h"
@@ -45,6 +44,25 @@ Status CheckIsaName(const PlanOptions& options, std::span<const Candidate> candi
           Words(environment ? "HEED_ISA" : "isa", " is \"", isa, "\": this build knows ", known)};
 }
 
+// The same for architectures, which only plans for a device have.
+Status CheckArchName(const PlanOptions& options, std::span<const Candidate> candidates) {
+  if (options.arch == "auto") return {};
+  std::string known = "auto";
+  for (const Candidate& c : candidates) {
+    if (!c.on_device) continue;
+    for (const std::string& arch : c.backend->Info().archs) {
+      if (arch == options.arch) return {};
+      known += ", " + arch;
+    }
+  }
+  return {StatusCode::kInvalid, Words("arch is \"", options.arch, "\": this build knows ", known)};
+}
+
+Status CheckNames(const PlanOptions& options, std::span<const Candidate> candidates) {
+  Status isa = CheckIsaName(options, candidates);
+  return isa ? CheckArchName(options, candidates) : isa;
+}
+
 Status UnknownBackend(const std::string& name, std::span<const Candidate> candidates) {
   std::string known = "auto";
   for (const Candidate& c : candidates) known += Words(", ", c.backend->name());
@@ -57,21 +75,36 @@ Status Ask(const Candidate& candidate, const PlanOptions& options, Plan::Impl* i
   Status status = candidate.backend->Supports(impl->problem, own);
   if (status) {
     impl->backend = candidate.backend;
+    impl->on_device = candidate.on_device;
     impl->tuning = candidate.backend->Tune(impl->problem, own);
   }
   return status;
 }
 
+// An architecture that the plan made has no use for.
+Status CheckArchUsed(const PlanOptions& options, const Plan::Impl& impl) {
+  if (impl.on_device || options.arch == "auto") return {};
+  Status known = CheckArchName(options, impl.candidates);
+  if (!known) return known;
+  return {StatusCode::kInvalid,
+          Words("arch is \"", options.arch, "\" and the plan is of the ", impl.backend->name(),
+                " backend, which has no architectures: leave it \"auto\", or ask for a backend "
+                "that has")};
+}
+
 // Every reason, and who would have served the request if named.
 Status AllRefuse(const PlanOptions& options, std::span<const Candidate> candidates,
-                 const Problem& problem) {
-  Status isa = CheckIsaName(options, candidates);
-  if (!isa) return isa;
+                 const Problem& problem, Place place) {
+  Status names = CheckNames(options, candidates);
+  if (!names) return names;
   std::string reasons, named;
   for (const Candidate& c : candidates) {
     const Status status = c.backend->Supports(problem, OptionsFor(c, options));
-    if (c.automatic) {
+    if (c.automatic && !status) {
       reasons += Words(reasons.empty() ? "" : "; ", c.backend->name(), ": ", status.message());
+    } else if (c.automatic) {
+      reasons += Words(reasons.empty() ? "" : "; ", c.backend->name(), ": the buffers are ",
+                       place == Place::kHost ? "not " : "", "in device memory");
     } else if (status) {
       named += Words("; the ", c.backend->name(), " backend would serve it if asked by name");
     }
@@ -80,26 +113,36 @@ Status AllRefuse(const PlanOptions& options, std::span<const Candidate> candidat
 }
 
 Status RunChecked(const Plan::Impl& impl, const Buffers& buffers) {
-  Status status = CheckBuffers(impl.problem, impl.tuning.workspace_bytes, buffers);
+  Status status = CheckBuffers(impl.problem, impl.tuning.workspace_bytes, buffers,
+                               impl.on_device ? Place::kDevice : Place::kHost);
   return status ? impl.backend->Run(impl.problem, impl.tuning, buffers) : status;
+}
+
+Place PlaceOf(const Buffers& buffers) {
+  const void* const data = buffers.q ? buffers.q : buffers.o;
+  for (const Candidate& c : Candidates()) {
+    if (c.on_device && data != nullptr && c.backend->Owns(data)) return Place::kDevice;
+  }
+  return Place::kHost;
 }
 
 Status OneShot(const Problem& problem, const Buffers& buffers, const PlanOptions& options) {
   Plan::Impl impl;
-  Status status = Decide(problem, options, Candidates(), &impl);
+  Status status = Decide(problem, options, Candidates(), &impl, PlaceOf(buffers));
   if (!status) return status;
   const auto needed = static_cast<std::size_t>(impl.tuning.workspace_bytes);
   if (buffers.workspace.data != nullptr && buffers.workspace.bytes >= needed) {
     return RunChecked(impl, buffers);
   }
-  void* own = std::malloc(needed > 0 ? needed : 1);
+  if (needed == 0) return RunChecked(impl, buffers);
+  void* own = impl.backend->Take(needed, buffers.stream);
   if (own == nullptr) {
     return {StatusCode::kBuffers, Words("no memory for a workspace of ", needed, " bytes")};
   }
   Buffers complete = buffers;
   complete.workspace = {own, needed};
   status = RunChecked(impl, complete);
-  std::free(own);
+  impl.backend->Give(own, buffers.stream);
   return status;
 }
 
@@ -122,21 +165,22 @@ PlanOptions OptionsFor(const Candidate& candidate, const PlanOptions& options) {
   if (o.isa == "auto" && candidate.has_isas) {
     if (const char* isa = IsaOfEnvironment()) o.isa = isa;
   }
+  // Not said to it, and not refused by it: Decide does that where it is the one chosen.
+  if (!candidate.on_device) o.arch = "auto";
   return o;
 }
 
 std::span<const Candidate> Candidates() {
-  static const Absent kCuda("cuda", "this build has no CUDA kernels");
   static const Candidate kCandidates[] = {
       {&CpuBackend(), true, true},
       {&ReferenceBackend(), false, false},
-      {&kCuda, true, false},  // last, so that a plan does not ask it
+      {&CudaBackend(), true, false, true},
   };
   return kCandidates;
 }
 
 Status Decide(const Problem& problem, const PlanOptions& options,
-              std::span<const Candidate> candidates, Plan::Impl* impl) {
+              std::span<const Candidate> candidates, Plan::Impl* impl, Place place) {
   Status status = CheckProblem(problem);
   if (!status) return status;
   if (options.threads < 0) {
@@ -150,16 +194,18 @@ Status Decide(const Problem& problem, const PlanOptions& options,
 
   if (options.backend == "auto") {
     for (const Candidate& c : candidates) {
-      if (c.automatic && Ask(c, options, impl)) return {};
+      if (c.automatic && c.on_device == (place == Place::kDevice) && Ask(c, options, impl)) {
+        return CheckArchUsed(options, *impl);
+      }
     }
-    return AllRefuse(options, candidates, impl->problem);
+    return AllRefuse(options, candidates, impl->problem, place);
   }
   for (const Candidate& c : candidates) {
     if (options.backend != c.backend->name()) continue;
     status = Ask(c, options, impl);
-    if (status) return {};
-    Status isa = CheckIsaName(options, candidates);
-    if (!isa) return isa;
+    if (status) return CheckArchUsed(options, *impl);
+    Status names = CheckNames(options, candidates);
+    if (!names) return names;
     return {StatusCode::kRefused,
             Words("the ", c.backend->name(), " backend refuses: ", status.message())};
   }

@@ -5,10 +5,10 @@ import xml.etree.ElementTree
 
 from program import FILE, REFUSED, ProgramTest, heed, main
 
-PLAN_KEYS = {"status", "problem", "backend", "isa", "kernel", "threads", "tile_rows", "tile_keys", "block_rows",
-             "block_keys", "items", "counts_from", "tiles_full", "tiles_edge", "tiles_empty", "visible_pairs", "flops", "dense_flops",
+PLAN_KEYS = {"status", "problem", "backend", "isa", "arch", "kernel", "threads", "tile_rows", "tile_keys", "block_rows",
+             "block_keys", "items", "launches", "block_threads", "block_shared_bytes", "blocks_at_once", "counts_from", "tiles_full", "tiles_edge", "tiles_empty", "visible_pairs", "flops", "dense_flops",
              "bytes", "bytes_min", "bytes_moved", "bytes_standard", "limit", "peak_gflops", "seconds_at_peak",
-             "stream_gbps", "seconds_at_stream", "workspace_bytes",
+             "expected_seconds", "expected_limit", "assumes", "stream_gbps", "seconds_at_stream", "workspace_bytes",
              "workspace_formula", "besides", "refused"}
 
 
@@ -57,6 +57,37 @@ class Explain(ProgramTest):
     def test_a_forced_instruction_set(self):
         self.assertEqual(self.json("explain", "--isa", "scalar")["isa"], "scalar")
         self.assertEqual(self.json("explain", env={"HEED_ISA": "scalar"})["isa"], "scalar")
+
+    def test_a_gpu_that_is_not_here(self):
+        """Plans for any known architecture, in every build; running them is another matter."""
+        cuda = ("explain", "--backend", "cuda", "--sq", 4096, "--heads", 32, "--kv-heads", 8, "--d", 128)
+        plan = self.json(*cuda, "--dtype", "bf16", "--causal", "--arch", "sm_80")
+        self.assertEqual((plan["backend"], plan["arch"], plan["isa"], plan["launches"]), ("cuda", "sm_80", "", 1))
+        self.assertIn("forward_mma_80_Bf16_128_", plan["kernel"])
+        self.assertEqual(plan["items"] * plan["tile_rows"], 32 * 4096)
+        self.assertEqual(plan["block_threads"] % 32, 0)
+        self.assertLessEqual(plan["blocks_at_once"] * plan["block_shared_bytes"], 164 * 1024)
+        self.assertEqual((plan["expected_limit"], plan["workspace_bytes"]), ("compute", 0))
+        self.assertIn("A100", plan["assumes"])
+        text = self.done(*cuda, "--dtype", "f16", "--arch", "sm_75")
+        for words in ("sm_75 · forward", "launch    1 kernel; ", "or more, limited by compute: T4"):
+            self.assertIn(words, text)
+        self.assertNotIn("thread\n", text.splitlines()[0])
+        for arch in next(b["archs"] for b in self.json("info")["backends"] if b["name"] == "cuda"):
+            self.assertEqual(self.json(*cuda, "--dtype", "f16", "--arch", arch)["arch"], arch)
+        self.assertIn("sm_80", self.done("info"))
+        decode = self.json("explain", "--backend", "cuda", "--arch", "sm_90", "--op", "decode", "--sk", 32768, "--heads", 32,
+                           "--kv-heads", 8, "--d", 128, "--dtype", "f16")
+        self.assertEqual((decode["launches"], decode["expected_limit"]), (2, "memory"))
+        self.assertIn("pieces x tile rows", decode["workspace_formula"])
+
+    def test_gpus_that_are_refused(self):
+        for args, words in ((("--arch", "sm_70", "--backend", "cuda"), 'arch is "sm_70": this build knows auto, sm_75, sm_80'),
+                            (("--arch", "sm_80"), 'arch is "sm_80" and the plan is of the cpu backend'),
+                            (("--arch", "sm_75", "--backend", "cuda", "--dtype", "bf16"), "sm_75 does not multiply bf16"),
+                            (("--arch", "sm_80", "--backend", "cuda", "--d", 300), "dim is 300; its tiles hold D and Dv of up to 256"),
+                            (("--arch", "sm_80", "--backend", "cuda", "--op", "backward"), "it has no backward yet")):
+            self.assertIn(words, self.fails(REFUSED, "explain", *args), args)
 
     def test_defaults_and_shapes(self):
         problem = self.json("explain", "--sq", 300, "--d", 48, "--dv", 16, "--batch", 3)["problem"]

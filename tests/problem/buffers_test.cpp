@@ -1,5 +1,6 @@
 // buffers_test.cpp: every rule about pointers, alignment, workspace and overlap. Not here: what
 // index arrays hold.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -24,6 +25,36 @@ TEST(CheckBuffers, AcceptsWhatFits) {
     ASSERT_TRUE(CheckProblem(p)) << CheckProblem(p).message();
     const Status status = Call(p).Check();
     EXPECT_TRUE(status) << status.message();
+  }
+}
+
+// The same rules in device memory, but that no array is read and a stream may be given.
+TEST(CheckBuffers, InDeviceMemory) {
+  for (const auto& p :
+       {DenseForward(), FullForward(), RaggedForward(), PagedForward(), Rotary8()}) {
+    Call call(p);
+    int stream = 0;
+    call.buffers.stream = &stream;
+    EXPECT_EQ(call.Check().message(),
+              "stream is given, but the buffers are host memory: leave it null");
+    EXPECT_TRUE(call.Check(Place::kDevice)) << call.Check(Place::kDevice).message();
+    const std::vector<std::int32_t> wrong(64, INT32_MIN);
+    for (const std::int32_t* Buffers::*array :
+         {&Buffers::key_lengths, &Buffers::cu_seqlens_q, &Buffers::cu_seqlens_k,
+          &Buffers::cache_seqlens, &Buffers::block_table}) {
+      if (call.buffers.*array != nullptr) call.buffers.*array = wrong.data();
+    }
+    EXPECT_TRUE(call.Check(Place::kDevice)) << call.Check(Place::kDevice).message();
+    call.workspace_bytes = 1 << 20;
+    EXPECT_EQ(call.Check(Place::kDevice).code(), StatusCode::kBuffers);
+    call.workspace_bytes = 0;
+    call.buffers.o = const_cast<void*>(call.buffers.q);
+    EXPECT_EQ(call.Check(Place::kDevice).message(),
+              "o is written and overlaps q: they must not share memory");
+    call.buffers.o = static_cast<char*>(call.buffers.o) + 1;
+    EXPECT_THAT(call.Check(Place::kDevice).message(), testing::HasSubstr("must be aligned"));
+    call.buffers.o = nullptr;
+    EXPECT_THAT(call.Check(Place::kDevice).message(), testing::HasSubstr("o is null"));
   }
 }
 

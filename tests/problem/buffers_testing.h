@@ -69,7 +69,9 @@ struct Call {
     b.workspace = {Take(workspace_bytes), static_cast<std::size_t>(workspace_bytes)};
   }
 
-  Status Check() const { return CheckBuffers(problem, workspace_bytes, buffers); }
+  Status Check(Place place = Place::kHost) const {
+    return CheckBuffers(problem, workspace_bytes, buffers, place);
+  }
 
   // Arrays of Buffers that are const there.
   std::int32_t* Mutable(const std::int32_t* array) { return const_cast<std::int32_t*>(array); }

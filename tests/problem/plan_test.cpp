@@ -112,6 +112,59 @@ TEST_F(Choice, IsaOfTheEnvironment) {
   EXPECT_EQ(Ask().message(), "HEED_ISA is \"wider\": this build knows auto, wide, narrow");
 }
 
+// A backend whose buffers are memory of a device beside the others.
+struct OnDevice : Choice {
+  FakeBackend device;
+  void SetUp() override {
+    Choice::SetUp();
+    device.its_name = "device";
+    device.archs = {"old", "new"};
+    all.push_back({&device, true, false, true});
+  }
+  Status AskOf(Place place, const PlanOptions& options = {}) {
+    impl = {};
+    return Decide(Small(), options, all, &impl, place);
+  }
+};
+
+TEST_F(OnDevice, AutoFollowsTheBuffers) {
+  EXPECT_TRUE(AskOf(Place::kHost));
+  EXPECT_EQ(impl.backend, &fast);
+  EXPECT_FALSE(impl.on_device);
+  EXPECT_TRUE(AskOf(Place::kDevice));
+  EXPECT_EQ(impl.backend, &device);
+  EXPECT_TRUE(impl.on_device);
+  fast.refusal = slow.refusal = "it cannot";
+  EXPECT_EQ(AskOf(Place::kHost).message(),
+            "no backend serves this problem: fast: it cannot; slow: it cannot; device: the buffers "
+            "are not in device memory; the exact backend would serve it if asked by name");
+  fast.refusal = "";
+  device.refusal = "no such luck";
+  EXPECT_EQ(AskOf(Place::kDevice).message(),
+            "no backend serves this problem: fast: the buffers are in device memory; slow: it "
+            "cannot; device: no such luck; the exact backend would serve it if asked by name");
+  EXPECT_TRUE(AskOf(Place::kDevice, {.backend = "slow"}).code() == StatusCode::kRefused);
+}
+
+TEST_F(OnDevice, Architectures) {
+  EXPECT_TRUE(AskOf(Place::kHost, {.backend = "device", .arch = "new"}));
+  EXPECT_EQ(device.asked_arch, "new");
+  EXPECT_TRUE(AskOf(Place::kDevice, {.arch = "old"}));
+  EXPECT_EQ(device.asked_arch, "old");
+  device.refusal = "unknown arch";
+  EXPECT_EQ(AskOf(Place::kHost, {.backend = "device", .arch = "newer"}).message(),
+            "arch is \"newer\": this build knows auto, old, new");
+  EXPECT_EQ(AskOf(Place::kHost, {.backend = "fast", .arch = "newer"}).message(),
+            "arch is \"newer\": this build knows auto, old, new");
+  EXPECT_EQ(fast.asked_arch, "auto");  // which it does not know
+  const Status status = AskOf(Place::kHost, {.backend = "fast", .arch = "new"});
+  EXPECT_EQ(status.code(), StatusCode::kInvalid);
+  EXPECT_EQ(
+      status.message(),
+      "arch is \"new\" and the plan is of the fast backend, which has no architectures: leave "
+      "it \"auto\", or ask for a backend that has");
+}
+
 // ---------------------------------------------------------------- the API, with the real backends
 
 TEST(MakePlan, SaysWhatIsWrong) {

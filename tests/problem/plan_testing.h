@@ -16,15 +16,18 @@ class FakeBackend final : public Backend {
   mutable std::string asked_isa;  // of the last Supports
   mutable Buffers ran;            // of the last Run
   mutable int runs = 0;
+  std::vector<std::string> archs;
+  mutable std::string asked_arch;  // of the last Supports
 
   const char* name() const override { return its_name.c_str(); }
   BackendInfo Info() const override {
-    BackendInfo info = {.name = its_name, .available = true};
+    BackendInfo info = {.name = its_name, .available = true, .archs = archs};
     for (const std::string& isa : isas) info.isas.push_back({.name = isa, .usable = true});
     return info;
   }
   Status Supports(const Problem&, const PlanOptions& options) const override {
     asked_isa = options.isa;
+    asked_arch = options.arch;
     return refusal.empty() ? Status() : Status(StatusCode::kRefused, refusal);
   }
   Tuning Tune(const Problem& p, const PlanOptions& options) const override {

@@ -34,6 +34,10 @@ CODE = r"\.(h|hpp|inc|cpp|cu|cuh|def)$"
 # kernel text, compiled once per instruction set.
 CPU_HOST = r"^src/cpu/(cpu|threads|machine)\w*\.(h|cpp)$"
 
+# The CUDA files that are ordinary C++: choice, plans, launches. Everything else in src/cuda is kernel
+# text, compiled for GPUs and for the emulator.
+CUDA_HOST = r"^src/cuda/(cuda|cuda_call|device|instances|machines|no_device|wrap\w+)\.(h|cpp|cu)$"
+
 INCLUDES = (
     Includes("public headers see the standard library alone", r"^include/heed/", (STD, PUBLIC),
              ("include/heed/a.h", '#include "problem/visibility.h"')),
@@ -65,7 +69,11 @@ INCLUDES = (
              r"^src/cuda/",
              (r"<(cstdint|cstddef)>", r"heed/types\.h", r"problem/\w+\.h", r"score/\w+\.(h|inc)",
               r"cuda/ptx/(ptx|types)\.h", r"cuda/\w+\.(h|def)"),
-             ("src/cuda/a.h", '#include "cuda/ptx/device/matrix.h"'), but=r"^src/cuda/ptx/"),
+             ("src/cuda/a.h", '#include "cuda/ptx/device/matrix.h"'),
+             but=r"^src/cuda/ptx/|" + CUDA_HOST),
+    Includes("the cuda backend sees CUDA in its device alone", CUDA_HOST,
+             (STD, PUBLIC, r"backend\.h", r"problem/\w+\.h", r"score/\w+\.h", r"cuda/\w+\.(h|def)"),
+             ("src/cuda/cuda.cpp", "#include <cuda_runtime.h>"), but=r"^src/cuda/\w+\.cu$"),
     Includes("the ptx layer sees CUDA in its device body alone", r"^src/cuda/ptx/device/",
              (r"<(cstdint|cuda|cuda_fp16|cuda_bf16)(\.h)?>",
               r"cuda/ptx/(types\.h|device/\w+\.(h|inc))"),
@@ -147,7 +155,8 @@ FORBIDDEN = (
            ("src/cuda/a.h", "int t = threadIdx.x;"), but=r"^src/cuda/ptx/device/"),
     Forbid("device code neither allocates nor prints", r"^src/cuda/.*\.h$",
            r"\b(malloc|free|new|try|catch|Status|Result)\b|\bstd::(?!u?int\d+_t\b)",
-           ("src/cuda/a.h", "float* x = new float[4];"), but=r"^src/cuda/ptx/emulated/"),
+           ("src/cuda/a.h", "float* x = new float[4];"),
+           but=r"^src/cuda/ptx/emulated/|" + CUDA_HOST),
     # The words are written in two parts so that this table does not break its own rules.
     Forbid("no postponed work in the text", r".", r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK)\b",
            ("docs/a.md", "TO" "DO: write this"), text=True),

@@ -1,0 +1,18 @@
+// wrap_mma80_bf16.cu: rows forward_mma of sm_80 in bf16; for sm_80 and what is newer.
+#include <type_traits>
+
+#include "cuda/wrappers.h"
+
+namespace heed::cuda {
+
+void AddMma80Bf16(const void** table) {
+  ForEachRow([&](auto row) {
+    using R = decltype(row);
+    if constexpr (R::kKernel == Kernel::forward_mma && R::C::kArch == 800 &&
+                  std::is_same_v<typename R::C::Element, Bf16>) {
+      table[R::kRow] = FunctionOf<R>();
+    }
+  });
+}
+
+}  // namespace heed::cuda
