@@ -103,7 +103,7 @@ function(heed_add_test)
   target_compile_definitions(${arg_NAME} PRIVATE
     HEED_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HEED_DATA_DIR="${PROJECT_SOURCE_DIR}/data"
     HEED_BINARY_DIR="${PROJECT_BINARY_DIR}/tests"
-    $<$<BOOL:${arg_REDUCED}>:HEED_TEST_REDUCED>
+    $<$<BOOL:${arg_REDUCED}>:HEED_TEST_REDUCED> $<$<BOOL:${HEED_LONG_TESTS}>:HEED_LONG_TESTS>
     # An emulator of user programs forks and schedules differently from a kernel.
     $<$<BOOL:${CMAKE_CROSSCOMPILING}>:HEED_EMULATED=1>)
   if(arg_INTERNAL)

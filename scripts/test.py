@@ -50,7 +50,8 @@ def stages(long):
     wide = everything if long else ("-DHEED_ONLY_ISAS=avx512bf16", "-DHEED_BUILD_CLI=OFF",
                                     f"-DHEED_TESTS_WITHOUT={pointers}")
     narrow = everything if long else ("-DHEED_ONLY_ISAS=scalar", "-DHEED_BUILD_CLI=OFF")
-    yield Stage("release", "release", "all", (), "every test, on every instruction set of this machine")
+    yield Stage("release", "release", "all", (), "every test, on every instruction set of this machine",
+                configure=(f"-DHEED_LONG_TESTS={'ON' if long else 'OFF'}",))
     yield Stage("asan", "asan", part, () if long else ("-LE", "slow|values"),
                 "addresses and undefined behaviour", configure=wide)
     if long:

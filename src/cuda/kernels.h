@@ -26,7 +26,7 @@ enum RowNumber : int {
 
 #define HEED_CUDA_KERNEL(op, arch, type, dim, rows, keys, warps, blocks, terms)               \
   template <>                                                                                 \
-  struct KernelRow<k_##op##_##arch##_##type##_##dim##_##rows##x##keys##_##terms> {                \
+  struct KernelRow<k_##op##_##arch##_##type##_##dim##_##rows##x##keys##_##terms> {            \
     using C = Config<type, arch * 10, dim, rows, keys, warps, TermKind::terms>;               \
     static constexpr Kernel kKernel = Kernel::op;                                             \
     static constexpr int kBlocks = blocks;                                                    \

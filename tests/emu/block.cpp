@@ -206,6 +206,12 @@ void Block::Run(int x, int y, int z) {
 
 Stats Launch(const Config& config, Memory& memory, const std::function<void()>& kernel) {
   memory.Begin();
+  const Stats stats = RunGrid(config, memory, kernel);
+  if (std::string wrong = memory.End(); !wrong.empty()) throw Error(wrong);
+  return stats;
+}
+
+Stats RunGrid(const Config& config, Memory& memory, const std::function<void()>& kernel) {
   Block block(config, memory, kernel);
   std::vector<int> order(size_t(config.grid[0]) * config.grid[1] * config.grid[2]);
   std::iota(order.begin(), order.end(), 0);
@@ -219,7 +225,6 @@ Stats Launch(const Config& config, Memory& memory, const std::function<void()>& 
     block.Run(n % config.grid[0], n / config.grid[0] % config.grid[1],
               n / (config.grid[0] * config.grid[1]));
   }
-  if (std::string wrong = memory.End(); !wrong.empty()) throw Error(wrong);
   return block.stats;
 }
 

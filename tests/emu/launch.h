@@ -47,6 +47,8 @@ struct Stats {
 
 // Runs `kernel` once per thread of each block, blocks one after another. Throws Error.
 Stats Launch(const Config& config, Memory& memory, const std::function<void()>& kernel);
+// The same without beginning and ending `memory`: one of several kernels that share it.
+Stats RunGrid(const Config& config, Memory& memory, const std::function<void()>& kernel);
 
 // The three schedules that every kernel is tested under.
 std::vector<Config> Schedules(const Config& base, uint64_t seed);

@@ -11,7 +11,8 @@ namespace emu {
 
 enum class Use {
   kInput,   // never written
-  kOutput,  // every byte written exactly once, and read by the block that wrote it alone
+  kOutput,  // every byte written exactly once, and read by the block that wrote it alone, or by a
+            // later kernel
   kShared   // read, written and added to by all: counters, partial results, sums
 };
 
@@ -31,8 +32,16 @@ class Memory {
     Add(name, v.data(), v.size() * sizeof(T), Use::kShared);
   }
 
+  // An output of which only the bytes that `mine` names may be written, as where rows have gaps
+  // between them; the others belong to somebody else.
+  void AddOutput(const char* name, void* data, size_t bytes, const std::vector<bool>& mine);
+  // For kernels from now on: what one writes, a later one may only read.
+  void Change(const std::string& name, Use use);
+
   // Poisons the outputs and forgets who wrote what.
   void Begin();
+  // Between two kernels: what the first one wrote, anyone may read.
+  void Next();
   // Each returns what is wrong, or nothing.
   std::string Read(const void* from, size_t bytes, int block) const;
   std::string ReadOnly(const void* from, size_t bytes) const;  // the path that sees no writes
@@ -47,8 +56,10 @@ class Memory {
     char* data;
     size_t bytes;
     Use use;
-    std::vector<uint32_t> writer;  // of an output's byte: block + 1
+    std::vector<uint32_t> writer;  // of an output's byte: block + 1, or kEarlier or kForeign
+    std::vector<bool> mine;        // empty: all are
   };
+  static constexpr uint32_t kEarlier = ~0u - 1, kForeign = ~0u;
   const Buffer* Find(const void* p, size_t bytes) const;
 
   std::vector<Buffer> buffers_;

@@ -60,23 +60,6 @@ const char* BytesAt(const void* data, std::int64_t elements, DType type) {
 
 }  // namespace
 
-std::vector<Engine> Isas() {
-  std::vector<Engine> engines;
-  for (const BackendInfo& backend : Backends()) {
-    if (backend.name != "cpu") continue;
-    for (const IsaInfo& isa : backend.isas) {
-      if (isa.usable) engines.push_back({"cpu", isa.name});
-    }
-  }
-  return engines;
-}
-
-std::vector<Engine> Engines() {
-  std::vector<Engine> engines = Isas();
-  engines.insert(engines.begin(), {"reference", "auto"});
-  return engines;
-}
-
 Problem NormalOf(const Problem& problem) {
   const Result<Plan> plan = MakePlan(problem, {.backend = "reference"});
   EXPECT_TRUE(plan.ok()) << plan.status().message();

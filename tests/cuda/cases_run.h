@@ -1,0 +1,46 @@
+// cases_run.h: a call on the emulated device under its three schedules: where it runs, that all three
+// give the same bits. Not here: which calls.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "emulated_device.h"
+#include "heed/heed.h"
+
+namespace heed::cuda {
+
+struct On {
+  int arch;
+  DType dtype;
+  std::string name() const { return "sm_" + std::to_string(arch / 10) + "_" + heed::Name(dtype); }
+};
+
+// Every kernel family: f16 on sm_75, all types on sm_80 (f32 has one text for both).
+inline std::vector<On> Everywhere() {
+  return {{750, DType::kF16}, {800, DType::kF16}, {800, DType::kBF16}, {800, DType::kF32}};
+}
+
+// Calls `run` under one schedule, or with kEverySchedule under all; `run` reports what is wrong itself. What the device wrote must be
+// the same every time.
+constexpr int kEverySchedule = -1;
+template <class F>
+void UnderSchedule(int which, int arch, F&& run) {
+  EmulatedDevice& device = EmulatedDevice::The();
+  device.Be(arch);
+  std::uint64_t first = 0;
+  const char* const names[] = {"greedy, late", "reverse, early", "random, seed 5"};
+  const std::vector<emu::Config> schedules = emu::Schedules(emu::Config{}, 5);
+  for (std::size_t n = 0; n < schedules.size(); ++n) {
+    if (which != kEverySchedule && which != static_cast<int>(n)) continue;
+    SCOPED_TRACE(names[n]);
+    device.schedule = schedules[n];
+    device.bits = 0;
+    run();
+    if (testing::Test::HasFailure()) return;
+    if (first == 0) first = device.bits;
+    ASSERT_EQ(device.bits, first) << "another schedule, other bits";
+  }
+}
+
+}  // namespace heed::cuda

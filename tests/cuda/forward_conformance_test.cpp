@@ -1,0 +1,54 @@
+// forward_conformance_test.cpp: every conformance case through the cuda backend, its kernels in the
+// emulator: within its bounds, nothing touched that is not the call's, the same bits under every
+// schedule.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <tuple>
+
+#include "cases_run.h"
+#include "verify/conformance.h"
+
+namespace heed::cuda {
+namespace {
+
+std::vector<std::string> CasePaths() {
+  const Result<std::vector<std::string>> paths =
+      verify::ExpandPaths({std::string(HEED_SOURCE_DIR) + "/tests/data/conformance"});
+  return paths ? *paths : std::vector<std::string>{};
+}
+
+class Conformance : public testing::TestWithParam<std::tuple<std::string, On>> {};
+
+TEST_P(Conformance, ForwardIsWithinItsBounds) {
+  const auto& [path, on] = GetParam();
+  const Result<verify::CaseFile> file = verify::ReadCase(path, on.dtype);
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  const verify::RunOptions options = {
+      .plan = {.backend = "cuda"}, .dtype = on.dtype, .backward = false};
+  UnderSchedule(kEverySchedule, on.arch, [&] {
+    const verify::CaseResult r = verify::RunCase(*file, options);
+    if (file->problem.dim > 256 || file->problem.dim_v > 256) {
+      EXPECT_EQ(r.status, verify::CaseStatus::kRefused);
+      EXPECT_NE(r.reason.find("of up to 256"), std::string::npos) << r.reason;
+      return;
+    }
+    EXPECT_EQ(r.status, verify::CaseStatus::kPass) << r.reason;
+    EXPECT_LE(r.ratio, 1);
+    EXPECT_FALSE(EmulatedDevice::The().ran.empty());
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Conformance,
+                         testing::Combine(testing::ValuesIn(CasePaths()),
+                                          testing::ValuesIn(Everywhere())),
+                         [](const auto& test) {
+                           return std::get<1>(test.param).name() + "_" +
+                                  std::filesystem::path(std::get<0>(test.param)).stem().string();
+                         });
+
+TEST(ConformanceCases, AreThere) { EXPECT_EQ(CasePaths().size(), 69u); }
+
+}  // namespace
+}  // namespace heed::cuda
