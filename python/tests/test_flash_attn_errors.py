@@ -79,6 +79,7 @@ CASES = {
     "cache of stride 2": (cache(k_cache=torch.ones(2, 16, 2, 16)[..., ::2]), "k_cache has a stride of 2"),
     "cache is no tensor": (cache(k_cache=[1]), "k_cache is a list"),
     "softcap in words": (dense(softcap="a"), "softcap is 'a': it must be a number"),
+    "no dropout at all": (dense(Q, K, K, None), "dropout_p is a NoneType"),
     "dropout in words": (dense(Q, K, K, "a", return_attn_probs=True), "dropout_p is a str"),
     "more rows than pages": (cache(cache_seqlens=31, k=torch.ones(2, 2, 2, 8), v=torch.ones(2, 2, 2, 8),
                                    block_table=torch.tensor([[0, 1], [1, 0]], dtype=torch.int32)),

@@ -224,7 +224,17 @@ def bad():
     yield lambda: m(x[0], cu_seqlens_q=torch.tensor([0, 5])), "cu_seqlens_q"
     yield lambda: make(16, 2, rotary=8)(x, x[:, :2]), "5 queries over 2 keys"
     yield lambda: m(torch.nested.nested_tensor([x[0], x[1, :2]])), "nested"
-    yield lambda: make(16, 2, softcap=-1.0)(x), "softcap"
+    yield lambda: make(16, 2, softcap=-1.0), "softcap is -1"
+    yield lambda: make(16, 2, softcap=float("nan")), "softcap is nan"
+    yield lambda: make(16, 2, scale=float("nan")), "scale is nan"
+    yield lambda: make(16, 2, window=(-3, 0)), "window[0] is -3"
+    yield lambda: make(16, 2, window=4), "window is a int"
+    yield lambda: make(16, 2, prefix=-1), "prefix is -1"
+    yield lambda: make(16, 2, chunk=0.5), "chunk is a float"
+    yield lambda: make(16, 2, threads=0), "threads is 0"
+    yield lambda: m(x.to("meta")), "query lives on the device 'meta' and the weights on 'cpu'"
+    yield lambda: m(x, cache=[]), "cache is a list: it must be a heed.nn.KVCache"
+    yield lambda: hn.KVCache("many"), "max_length is a str"
 
 
 @pytest.mark.parametrize("call, words", list(bad()), ids=lambda x: x if isinstance(x, str) else "")

@@ -138,7 +138,7 @@ def attend(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap, alib
            return_attn_probs, *, rng=None, want_probs=True, sizes=None, **ragged):
     """out or (out, lse, S_dmask). rng: the state of dropout, drawn by default; want_probs: S_dmask with
     dropout; sizes: of signed_probs; ragged: heed's names for cu_seqlens, longest lengths, key_lengths."""
-    if not (return_attn_probs or dropout_p or ragged):
+    if not (return_attn_probs or dropout_p != 0 or ragged):
         done = at_once(q, k, v, softmax_scale, causal, window_size, softcap, alibi_slopes)
         if done is not NotImplemented:
             return done

@@ -139,7 +139,7 @@ def attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_
                   softmax_scale, causal, window_size, softcap, alibi_slopes, return_attn_probs,
                   block_table=None, leftpad_k=None, seqused_k=None, *, rng=None, want_probs=True):
     """flash_attn_varlen_func and what the private forward adds to it."""
-    if block_table is leftpad_k is seqused_k is None and not (dropout_p or return_attn_probs):
+    if block_table is leftpad_k is seqused_k is None and not (dropout_p != 0 or return_attn_probs):
         done = at_once(q, k, v, softmax_scale, causal, window_size, softcap, alibi_slopes, cu_seqlens_q, cu_seqlens_k,
                        max_seqlen_q, max_seqlen_k)
         if done is not NotImplemented:

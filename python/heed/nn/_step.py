@@ -8,6 +8,7 @@ import heed
 from .._core import ArgumentTypeError, Error
 from . import _masks
 from ._weights import attention_and_weights
+from .cache import KVCache
 
 
 def check_features(name, x, size, weight=None):
@@ -21,6 +22,9 @@ def check_features(name, x, size, weight=None):
     if isinstance(weight, Tensor) and x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise Error(f"{name} is {x.dtype} and the weights are {weight.dtype}: they must be of one dtype, or the "
                     "call under torch.autocast")
+    if isinstance(weight, Tensor) and x.device != weight.device:
+        raise Error(f"{name} lives on the device '{x.device}' and the weights on '{weight.device}': they must be on "
+                    "one device")
 
 
 def _refuse(given, why):
@@ -152,6 +156,8 @@ def _within(cu, total, shift):
 
 
 def _cached(m, q, k, v, cache, key_padding_mask, key_lengths, attn_mask, positions, dropout_p):
+    if not isinstance(cache, KVCache):
+        raise ArgumentTypeError(f"cache is a {type(cache).__name__}: it must be a heed.nn.KVCache")
     _refuse({"positions": positions}, "is given with a cache, which counts them itself")
     if dropout_p:
         raise Error(f"dropout is {dropout_p} in training with a cache, where there is none: call eval()")

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+import heed
+
 from .._core import ArgumentTypeError, Error
 from . import _step
 from ._positions import Rotary, alibi_slopes
@@ -100,7 +102,14 @@ class MultiHeadAttention(nn.Module):
                              persistent=False)
         self.sinks = nn.Parameter(torch.zeros(num_heads, dtype=torch.float32, device=device)) if sinks \
             else None
+        self._check_options()
         self.reset_parameters()
+
+    def _check_options(self):
+        """A wrong window or cap is said where it is given, not at the first call."""
+        q, k, v = (torch.empty((1, 1, heads, width), device="meta", dtype=torch.float32) for heads, width in (
+            (self.num_heads, self.head_dim), (self.num_kv_heads, self.head_dim), (self.num_kv_heads, self.v_head_dim)))
+        heed.explain(q, k, v, **{**self.options(), "alibi_slopes": None, "sinks": None, "backend": "reference"})
 
     def reset_parameters(self) -> None:
         """Uniform of Glorot and Bengio 2010 for the weights, 0 for biases and sinks."""

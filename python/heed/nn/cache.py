@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .._core import Error
+from .._core import ArgumentTypeError, Error
 
 
 class KVCache:
@@ -26,6 +26,8 @@ class KVCache:
     """
 
     def __init__(self, max_length: int | None = None):
+        if max_length is not None and not isinstance(max_length, int):
+            raise ArgumentTypeError(f"max_length is a {type(max_length).__name__}: it must be an integer, or None")
         if max_length is not None and max_length < 1:
             raise Error(f"max_length is {max_length}: it must be at least 1, or None to grow")
         self.max_length = max_length

@@ -76,7 +76,7 @@ def scaled_dot_product_attention(
 def at_once(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, backend, threads):
     """A call of the usual form, straight into the extension. NotImplemented where something else has a say,
     or may be wrong: the longer way knows what, and says it."""
-    if is_compiling() or dropout_p or not isinstance(query, Tensor) or mask is not None and is_causal:
+    if is_compiling() or dropout_p != 0 or not isinstance(query, Tensor) or mask is not None and is_causal:
         return NotImplemented
     name = _backends.only(backend)
     if name is NotImplemented:

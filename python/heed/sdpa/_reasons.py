@@ -107,8 +107,10 @@ def _of_mask(query, key, value, mask, is_causal, enable_gqa):
 _NUMBER = (int, float, torch.SymFloat, torch.SymInt)
 
 
-def _of_numbers(dropout_p, scale):
+def _of_numbers(dropout_p, is_causal, scale):
     found = []
+    if is_causal is None or isinstance(is_causal, (str, bytes)):
+        found.append(f"is_causal is a {type(is_causal).__name__}: it must be True or False")
     if isinstance(dropout_p, bool) or not isinstance(dropout_p, _NUMBER):
         found.append(f"dropout_p is a {type(dropout_p).__name__}: it must be a number from 0 to 1")
     elif not 0 <= dropout_p <= 1:
@@ -129,14 +131,14 @@ def of_the_call(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa
     bias = isinstance(mask, Tensor) and _layout.causal_bias(mask)
     found = _of_tensors(named if bias else given)
     if found:
-        return found + _of_numbers(dropout_p, scale)
+        return found + _of_numbers(dropout_p, is_causal, scale)
     plain = None if bias else mask
     found = _of_dtypes(query, key, value, plain)
     shapes = _of_shapes(query, key, value, enable_gqa)
     found += shapes
     if mask is not None and not shapes:
         found += _of_mask(query, key, value, mask, is_causal, enable_gqa)
-    return found + _of_numbers(dropout_p, scale)
+    return found + _of_numbers(dropout_p, is_causal, scale)
 
 
 def of_backend(name, query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, threads=None):
