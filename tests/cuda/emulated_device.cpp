@@ -19,8 +19,8 @@ using verify::Role;
 // Every buffer of a call, by what the Problem says of it.
 class CallMemory {
  public:
-  CallMemory(const Launches& l, const Planned& planned, emu::Memory* memory)
-      : p_(l.problem), b_(l.buffers), memory_(*memory) {
+  CallMemory(const Launches& l, const Planned& planned, emu::Use outputs, emu::Memory* memory)
+      : p_(l.problem), b_(l.buffers), memory_(*memory), outputs_(outputs) {
     const Cache& cache = p_.cache;
     Input(Role::kQ, b_.q);
     Input(cache.given ? Role::kKCache : Role::kK, cache.given ? b_.k_cache : b_.k);
@@ -117,7 +117,7 @@ class CallMemory {
         mine[static_cast<std::size_t>((offset - before) * size + byte)] = true;
       }
     });
-    memory_.AddOutput(verify::Name(role), e.first, e.bytes, mine);
+    memory_.AddOutput(verify::Name(role), e.first, e.bytes, mine, outputs_);
   }
   void Indices(const char* name, const std::int32_t* data, std::int64_t count) {
     if (data == nullptr || count == 0) return;
@@ -131,6 +131,7 @@ class CallMemory {
   const Problem& p_;
   const Buffers& b_;
   emu::Memory& memory_;
+  emu::Use outputs_;
 };
 
 const char* NameOf(Kernel kernel) {
@@ -182,7 +183,7 @@ Status EmulatedDevice::Run(const Launches& l) const {
   stream = l.buffers.stream;
   const Planned planned = PlanCall(l.problem, facts_);
   emu::Memory memory;
-  CallMemory call(l, planned, &memory);
+  CallMemory call(l, planned, arrays_are_wrong ? emu::Use::kShared : emu::Use::kOutput, &memory);
   memory.Begin();
   try {
     for (const Launch& launch : l.all) {

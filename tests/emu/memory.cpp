@@ -9,8 +9,9 @@ void Memory::Add(const char* name, void* data, size_t bytes, Use use) {
   buffers_.push_back({name, static_cast<char*>(data), bytes, use, {}, {}});
 }
 
-void Memory::AddOutput(const char* name, void* data, size_t bytes, const std::vector<bool>& mine) {
-  buffers_.push_back({name, static_cast<char*>(data), bytes, Use::kOutput, {}, mine});
+void Memory::AddOutput(const char* name, void* data, size_t bytes, const std::vector<bool>& mine,
+                       Use use) {
+  buffers_.push_back({name, static_cast<char*>(data), bytes, use, {}, mine});
 }
 
 void Memory::Change(const std::string& name, Use use) {
@@ -83,8 +84,13 @@ std::string Memory::Write(const void* to, size_t bytes, int block) {
   Buffer* b = const_cast<Buffer*>(Find(to, bytes));
   if (!b) return "global write outside every buffer";
   if (b->use == Use::kInput) return "write to input " + b->name;
-  if (b->use == Use::kShared) return {};
   const size_t at = size_t(static_cast<const char*>(to) - b->data);
+  if (b->use == Use::kShared) {
+    for (size_t i = at; i < at + bytes && !b->mine.empty(); ++i) {
+      if (!b->mine[i]) return "write between the rows of " + b->name;
+    }
+    return {};
+  }
   for (size_t i = at; i < at + bytes; ++i) {
     if (b->writer[i] == kForeign) return "write between the rows of output " + b->name;
     if (b->writer[i] != 0) {

@@ -34,7 +34,9 @@ class Memory {
 
   // An output of which only the bytes that `mine` names may be written, as where rows have gaps
   // between them; the others belong to somebody else.
-  void AddOutput(const char* name, void* data, size_t bytes, const std::vector<bool>& mine);
+  // kShared: it may be written more than once.
+  void AddOutput(const char* name, void* data, size_t bytes, const std::vector<bool>& mine,
+                 Use use = Use::kOutput);
   // For kernels from now on: what one writes, a later one may only read.
   void Change(const std::string& name, Use use);
 
