@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #if defined(__CUDACC__)
-#define HEED_HD __host__ __device__
+#define HEED_HD __host__ __device__ inline
 #else
 // Inlined into its caller: kernels compiled for AVX include this, and no linker may take their copy
 // for baseline code.
