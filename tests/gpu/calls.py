@@ -267,8 +267,9 @@ def judge(engine, runner, b, first, count, kv_head):
     if "mask" in arrays:
         visible = spread(arrays["mask"])[:, rows, :sk]
     if "block_map" in arrays:
-        blocks = spread(arrays["block_map"]).repeat_interleave(spec.block_map[0], 1)
-        blocks = blocks.repeat_interleave(spec.block_map[1], 2)[:, rows, :sk]
+        device = arrays["block_map"].device
+        i, j = torch.arange(first, first + count, device=device), torch.arange(sk, device=device)
+        blocks = spread(arrays["block_map"])[:, i // spec.block_map[0]][:, :, j // spec.block_map[1]]
         visible = blocks if visible is None else visible & blocks
     if visible is not None:
         at["mask"] = host(visible)[None]
