@@ -47,8 +47,9 @@ class ProbsRow {
     return Offset<L>(call_.terms, capped, at).of[0] * call_.factors.outer;
   }
   HEED_DEVICE bool Kept(int j) const {
-    return !call_.drops ||
-           Keep(call_.dropout, rows_.b * call_.q_heads + rows_.head, rows_.first, j);
+    // Keep would index the four words by j: an array that is no registers.
+    const std::int64_t bh = rows_.b * call_.q_heads + rows_.head;
+    return !call_.drops || (KeepFour(call_.dropout, bh, rows_.first, j / 4) >> (j % 4) & 1) != 0;
   }
 
   // The row's maximum, and the factor that makes 2^(s - m) a probability: 0 where it sees nothing. All
