@@ -116,6 +116,8 @@ def build(out=None, arch="auto", jobs=None, say=print):
         arch = gpu_arch()
         if arch is None:
             raise Stop("there is no NVIDIA GPU here: nvidia-smi finds none", 3)
+    if arch and not shutil.which("nvcc"):  # where its installer puts it, which no PATH names by itself
+        os.environ["PATH"] += os.pathsep + "/usr/local/cuda/bin"
     for tool in ("g++", *(("nvcc",) if arch else ())):
         if not shutil.which(tool):
             raise Stop(f"{tool} is not on PATH: it is needed to build", 2)
