@@ -220,6 +220,8 @@ def main():
     if not args.rehearse and not torch.cuda.is_available():
         print("there is a GPU here and this PyTorch cannot use it", file=sys.stderr)
         return 3
+    if not args.rehearse and torch.cuda.get_device_capability() < (8, 0):  # Turing has no bf16
+        chosen = [row for row in chosen if row[2]["dtype"] != "bf16"]
     engine = engines.Engine(library)
     args.clock = CpuClock() if args.rehearse else GpuClock(torch)
     result = {"machine": machine(torch, args.rehearse), "rounds": args.rounds, "seconds": args.seconds,

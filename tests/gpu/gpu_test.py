@@ -68,7 +68,14 @@ def program(command, seconds=240, lines=12):
 
 # ---------------------------------------------------------------- random calls
 
-def random_specs(calls, count, most, seed):
+def dtypes(device):
+    """Those that the device multiplies: Turing has no bf16, and the backend says so (tests/cuda)."""
+    import torch  # pylint: disable=import-outside-toplevel
+    turing = device == "cuda" and torch.cuda.get_device_capability() < (8, 0)
+    return ("f16", "f32") if turing else ("bf16", "f16", "f32")
+
+
+def random_specs(calls, count, most, seed, types):
     """Calls over all options, up to `most` queries and keys."""
     rng = random.Random(seed)
     for n in range(count):
@@ -89,7 +96,7 @@ def random_specs(calls, count, most, seed):
         # What takes a byte for every pair of every head stays below a gigabyte.
         pairs = sq * sk
         yield calls.Spec(
-            sq=sq, sk=sk, heads=heads, kv_heads=kv_heads, dim=dim, dtype=some("bf16", "f16", "f32"),
+            sq=sq, sk=sk, heads=heads, kv_heads=kv_heads, dim=dim, dtype=some(*types),
             dim_v=dim if layout == "packed" else some(dim, dim, dim, rng.randint(1, 256)), batch=rng.randint(1, 3),
             layout=layout, causal=window[1] < 0 and rng.random() < 0.5, window=window, align=align,
             offset=rng.randint(-9, sk) if align == "offset" else 0,
@@ -136,7 +143,7 @@ def random_calls(engine, calls, device, backend, count, most, seed):
     rng = random.Random(seed)
     done, refused, wrong = 0, {}, []
     from engine import Failed  # pylint: disable=import-outside-toplevel
-    for spec in random_specs(calls, count, most, seed):
+    for spec in random_specs(calls, count, most, seed, dtypes(device)):
         try:
             check_call(engine, calls, spec, device, backend, rng)
             done += 1
@@ -156,9 +163,9 @@ def cuda_graph(engine, calls, device, backend):
     import torch  # pylint: disable=import-outside-toplevel
     if device == "cpu":
         raise Skip("there are none on the CPU")
-    specs = [calls.Spec(sq=1024, sk=1024, heads=8, kv_heads=2, dim=128, causal=True),
-             calls.Spec(sq=1, sk=4096, heads=16, kv_heads=2, dim=128, batch=3, layout="paged"),
-             calls.Spec(sq=512, sk=777, heads=4, kv_heads=4, dim=64, mask=True, batch=2)]
+    specs = [calls.Spec(sq=1024, sk=1024, heads=8, kv_heads=2, dim=128, causal=True, dtype="f16"),
+             calls.Spec(sq=1, sk=4096, heads=16, kv_heads=2, dim=128, batch=3, layout="paged", dtype="f16"),
+             calls.Spec(sq=512, sk=777, heads=4, kv_heads=4, dim=64, mask=True, batch=2, dtype="f16")]
     for spec in specs:
         runner = calls.Runner(engine, calls.make(spec, device), backend).run()
         o = runner.o.clone()
@@ -179,9 +186,9 @@ def wrong_arrays(engine, calls, device, backend):
     if device == "cpu":
         raise Skip("arrays in host memory are checked before the call")
     garbage = [2**31 - 1, -2**31, -1, 10**6, 7]
-    for spec in (calls.Spec(sq=33, sk=300, heads=4, kv_heads=2, dim=64, batch=4, layout="ragged"),
-                 calls.Spec(sq=2, sk=500, heads=8, kv_heads=2, dim=128, batch=4, layout="paged"),
-                 calls.Spec(sq=100, sk=200, heads=4, kv_heads=4, dim=64, batch=4, key_lengths=True)):
+    for spec in (calls.Spec(sq=33, sk=300, heads=4, kv_heads=2, dim=64, batch=4, layout="ragged", dtype="f16"),
+                 calls.Spec(sq=2, sk=500, heads=8, kv_heads=2, dim=128, batch=4, layout="paged", dtype="f16"),
+                 calls.Spec(sq=100, sk=200, heads=4, kv_heads=4, dim=64, batch=4, key_lengths=True, dtype="f16")):
         made = calls.make(spec, device)
         for name in ("cu_seqlens_q", "cu_seqlens_k", "cache_seqlens", "block_table", "key_lengths"):
             if name in made.arrays:
