@@ -54,4 +54,9 @@ struct BackwardCall {
   }
 };
 
+// Items of the kernel that prepares the rows, a warp each: over (entry, head, row).
+HEED_HD std::int64_t PrepareItems(const BackwardCall& c) {
+  return std::int64_t{c.forward.batch} * c.forward.q_heads * c.forward.q_len;
+}
+
 }  // namespace heed::cuda

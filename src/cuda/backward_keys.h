@@ -109,8 +109,10 @@ class KeyBlock {
     Products::template Accumulate<kDim, kWidth, kRows>(d, stage_, QueryTile{q_.base + part_}, dk_);
   }
 
-  // Rows of both gradients.
+  // Rows of both gradients. They go out through the tiles of keys and values, which may just have been
+  // written, by other warps, and never looked at.
   HEED_DEVICE void Write(int n, int part) {
+    ptx::SyncThreads();
     const Item item = c_.keys.At(n);
     const Entry entry = EntryOf(f_, item.b);
     const int first = int(item.rows.first), count = KeyCapacity(f_, item.b) - first;

@@ -39,10 +39,6 @@ HEED_DEVICE RowStart StartOf(const BackwardCall& c, const Entry& e, std::int64_t
   return start;
 }
 
-HEED_HD std::int64_t PrepareItems(const BackwardCall& c) {
-  return std::int64_t{c.forward.batch} * c.forward.q_heads * c.forward.q_len;
-}
-
 template <class C>
 HEED_DEVICE void PrepareBackward(const BackwardCall& c) {
   const ForwardCall& f = c.forward;

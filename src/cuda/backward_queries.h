@@ -19,6 +19,9 @@ HEED_DEVICE void WriteQueries(const BackwardCall& c, int n, uint32_t stage, Sums
   for (int r = 0; r < Sums::kRows; r++) scale[r] = f.terms.scale;
   StageRows<C, C::kRows, Sums, C::kDim>(stage, sums, scale, [&](int row, int col, ptx::F32x4 x) {
     if (row >= rows.count) return;
+    // A row that sees nothing has gradient 0, whatever the keys of others are.
+    const std::int64_t at = LseAt(f, rows.entry, rows.b, rows.head, rows.Query(row));
+    if (ptx::LoadGlobal(c.rows + at).factor == 0) x = {0, 0, 0, 0};
     DeliverRow<T>(c, c.dq, QueryAt(c.dq.steps, rows.entry, rows.head, rows.Query(row)) + col, x,
                   f.dim - col);
   });

@@ -10,7 +10,30 @@
 namespace heed::cuda {
 
 // The kernels of a call, in kernels.def's words.
-enum class Kernel : std::uint8_t { forward_mma, forward_fma, append, classify, join, probs };
+enum class Kernel : std::uint8_t {
+  forward_mma,
+  forward_fma,
+  append,
+  classify,
+  join,
+  probs,
+  // These take a BackwardCall.
+  prepare,
+  queries_mma,
+  queries_fma,
+  keys_mma,
+  keys_fma,
+  bias_mma,
+  bias_fma,
+  sinks
+};
+HEED_HD constexpr bool IsOfBackward(Kernel kernel) { return kernel >= Kernel::prepare; }
+
+// Whether it is made of products on tensor cores: those are compiled for their own targets alone.
+HEED_HD constexpr bool OnTensorCores(Kernel kernel) {
+  return kernel == Kernel::forward_mma || kernel == Kernel::queries_mma ||
+         kernel == Kernel::keys_mma || kernel == Kernel::bias_mma;
+}
 
 // What a kernel knows of terms, masks in arrays, dropout and probabilities: nothing, or everything,
 // asked for at run time.

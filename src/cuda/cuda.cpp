@@ -4,6 +4,7 @@
 #include <string>
 
 #include "backend.h"
+#include "cuda/cuda_backward.h"
 #include "cuda/cuda_call.h"
 #include "cuda/device.h"
 #include "cuda/instances.h"
@@ -20,9 +21,7 @@ Status Refuse(std::string why) { return {StatusCode::kRefused, std::move(why)}; 
 
 // What no device changes.
 Status CheckProblemIsServed(const Problem& p) {
-  // So that the last tile's rows and keys are numbers of 32 bits, too.
-  constexpr std::int64_t kMostRows = INT32_MAX - 65536;
-  if (p.op == heed::Op::kBackward) return Refuse("it has no backward yet, and op is kBackward");
+  constexpr std::int64_t kMostRows = kFar - 1;
   if (p.dtype == DType::kF64)
     return Refuse("dtype is f64; it computes in f32 from f32, bf16 or f16");
   if (p.dim > 256 || p.dim_v > 256) {
@@ -33,6 +32,10 @@ Status CheckProblemIsServed(const Problem& p) {
     return Refuse(Words(p.q_len > kMostRows ? "q_len is " : "k_len is ",
                         p.q_len > kMostRows ? p.q_len : p.k_len, "; one sequence may have up to ",
                         kMostRows, " here"));
+  }
+  if (p.query_offset && (*p.query_offset > kFar || *p.query_offset < -kFar)) {
+    return Refuse(Words("query_offset is ", *p.query_offset, "; it may be from ", -kFar, " to ",
+                        kFar, " here"));
   }
   if (p.batch > INT32_MAX || p.q_heads > INT32_MAX) {
     return Refuse(Words(p.batch > INT32_MAX ? "batch is " : "q_heads is ",
@@ -85,13 +88,22 @@ class Cuda final : public Backend {
     if (!facts) return Refuse(TheDevice().WhyNot());
     if (Status status = CheckProblemIsServed(p); !status) return status;
     if (Status status = CheckArch(p, *facts); !status) return status;
-    const Planned planned = PlanCall(p, *facts);
-    if (planned.row < 0) {
+    std::int64_t blocks = 0;
+    bool served = false;
+    if (p.op == heed::Op::kBackward) {
+      const PlannedBackward planned = PlanBackward(p, *facts);
+      served = planned.queries >= 0;
+      if (served) blocks = BackwardBlocks(p, planned);
+    } else {
+      const Planned planned = PlanCall(p, *facts);
+      served = planned.row >= 0;
+      if (served) blocks = ForwardBlocks(p, planned);
+    }
+    if (!served) {
       return Refuse(Words("no kernel for D and Dv of ", Max(p.dim, p.dim_v), " fits the ",
                           facts->shared_block, " bytes of shared memory that a block of a ",
                           facts->name, " may have"));
     }
-    const std::int64_t blocks = ForwardBlocks(p, planned);
     if (blocks > kMostForwardBlocks) {
       return Refuse(Words("it would take ", blocks == INT64_MAX ? "more than " : "", blocks,
                           " blocks, and a grid has up to ", kMostForwardBlocks));
@@ -101,9 +113,17 @@ class Cuda final : public Backend {
 
   Tuning Tune(const Problem& p, const PlanOptions& options) const override {
     const Facts& facts = *FactsFor(TheDevice(), ArchOf(options.arch));
-    const Planned planned = PlanCall(p, facts);
     Tuning t;
     t.arch = facts.arch;
+    if (p.op == heed::Op::kBackward) {
+      const PlannedBackward planned = PlanBackward(p, facts);
+      t.tile_rows = t.block_rows = planned.call.tile_rows;
+      t.tile_keys = t.block_keys = planned.call.tile_keys;
+      t.items = planned.call.query_blocks() + planned.call.key_blocks();
+      t.workspace_bytes = WorkspaceBytes(planned);
+      return t;
+    }
+    const Planned planned = PlanCall(p, facts);
     t.tile_rows = t.block_rows = planned.instance().rows;
     t.tile_keys = t.block_keys = planned.instance().keys;
     t.items = ForwardBlocks(p, planned);
@@ -114,22 +134,12 @@ class Cuda final : public Backend {
   void Describe(const Problem& p, const Tuning& t, PlanInfo* info) const override {
     const Device& device = TheDevice();
     const Facts& facts = *FactsFor(device, t.arch);
-    const Planned planned = PlanCall(p, facts);
-    const Instance& instance = planned.instance();
     info->arch = ArchName(t.arch);
-    info->kernel = Words("forward · ", p.dtype, p.dtype == DType::kF32 ? " · fma · " : " · mma · ",
-                         instance.name);
-    if (planned.call.packed) info->kernel += " · heads of a group together";
-    if (planned.call.split.pieces > 0) {
-      info->kernel += Words(" · keys in up to ", planned.call.split.pieces, " pieces");
+    if (p.op == heed::Op::kBackward) {
+      DescribeBackward(p, PlanBackward(p, facts), info);
+    } else {
+      DescribeForward(p, PlanCall(p, facts), info);
     }
-    info->bytes_moved = BytesMoved(p, planned);
-    info->workspace_formula = WorkspaceFormula(planned);
-    Launch launches[kMostLaunches];
-    info->launches = LaunchesOf(p, planned, launches);
-    info->block_threads = instance.threads();
-    info->block_shared_bytes = instance.shared_bytes();
-    info->blocks_at_once = BlocksAtOnce(facts, instance);
     Expect(p, facts, info);
     info->assumes += device.Now() == &facts ? "; this device" : "; not here: assumed";
   }
@@ -149,6 +159,14 @@ class Cuda final : public Backend {
                                           " is in host memory: the cuda backend reads "
                                           "and writes memory of a device")};
     }
+    if (p.op == heed::Op::kBackward) {
+      PlannedBackward planned = PlanBackward(p, *facts);
+      SetPointers(p, b, &planned);
+      Launch launches[kMostBackwardLaunches];
+      const auto count = static_cast<std::size_t>(LaunchesOf(p, planned, launches));
+      if (count == 0) return {};
+      return device.Run({{launches, count}, planned.call.forward, p, b, &planned.call});
+    }
     Planned planned = PlanCall(p, *facts);
     SetPointers(p, b, &planned);
     Launch launches[kMostLaunches];
@@ -164,6 +182,55 @@ class Cuda final : public Backend {
   void Give(void* data, void* stream) const override { TheDevice().Give(data, stream); }
 
  private:
+  static void DescribeForward(const Problem& p, const Planned& planned, PlanInfo* info) {
+    const Instance& instance = planned.instance();
+    info->kernel = Words("forward · ", p.dtype, p.dtype == DType::kF32 ? " · fma · " : " · mma · ",
+                         instance.name);
+    if (planned.call.packed) info->kernel += " · heads of a group together";
+    if (planned.call.split.pieces > 0) {
+      info->kernel += Words(" · keys in up to ", planned.call.split.pieces, " pieces");
+    }
+    info->bytes_moved = BytesMoved(p, planned);
+    info->workspace_formula = WorkspaceFormula(planned);
+    Launch launches[kMostLaunches];
+    info->launches = LaunchesOf(p, planned, launches);
+    DescribeBlock(*planned.facts, instance, info);
+  }
+
+  static void DescribeBackward(const Problem& p, const PlannedBackward& planned, PlanInfo* info) {
+    const Instance& instance = InstanceOf(planned.queries);
+    info->kernel = Words("backward · ", p.dtype, p.dtype == DType::kF32 ? " · fma · " : " · mma · ",
+                         instance.name, ", ", InstanceOf(planned.keys).name);
+    if (p.want_dbias) info->kernel += Words(", ", InstanceOf(planned.bias).name);
+    info->bytes_moved = BytesMoved(p, planned);
+    info->workspace_formula = WorkspaceFormula(planned);
+    Launch launches[kMostBackwardLaunches];
+    info->launches = LaunchesOf(p, planned, launches);
+    DescribeBlock(*planned.facts, instance, info);
+  }
+
+  static void DescribeBlock(const Facts& facts, const Instance& instance, PlanInfo* info) {
+    info->block_threads = instance.threads();
+    info->block_shared_bytes = instance.shared_bytes();
+    info->blocks_at_once = BlocksAtOnce(facts, instance);
+  }
+
+  // Tiles of queries read the keys that they see, tiles of keys the queries that see them, twice as
+  // much; and every input and gradient once.
+  static double BytesMoved(const Problem& p, const PlannedBackward& planned) {
+    const ForwardSchedule& s = planned.call.forward.schedule;
+    const Visibility v = LongestOf(p);
+    double pairs = 0;  // of a tile's side with the rows that it sees
+    for (std::int64_t row = 0; row < s.q_len; row += s.tile_rows) {
+      const std::int64_t last = Min(row + s.tile_rows, s.q_len) - 1;
+      pairs += Real(Interval{Band(v, row).first, Band(v, last).last}.size() +
+                    (Band(v, row).first > v.prefix ? PrefixKeys(v).last : 0));
+    }
+    const double heads = Real(p.batch * p.q_heads), in = Real(SizeOf(p.dtype));
+    return 2 * heads * pairs * Real(p.dim + p.dim_v) * in +
+           heads * Real(p.q_len) * Real(2 * p.dim + 2 * p.dim_v) * in;
+  }
+
   // Every tile of rows reads the keys that it sees once; q and o move once. (Pieces share them.)
   static double BytesMoved(const Problem& p, const Planned& planned) {
     const Visibility v = LongestOf(p);

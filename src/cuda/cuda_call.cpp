@@ -12,26 +12,9 @@ namespace {
 
 std::int32_t Narrow(std::int64_t n) { return static_cast<std::int32_t>(Min(n, INT32_MAX)); }
 
-Steps StepsOf(const Strides& s) { return {s.batch, s.row, s.head}; }
-
-// Whether every row starts at a multiple of 16 bytes and is one long.
-Rows RowsOf(const void* data, const Strides& s, std::int64_t width, DType dtype) {
-  const std::int64_t size = SizeOf(dtype);
-  const auto even = [&](std::int64_t n) { return n * size % 16 == 0; };
-  return {data, StepsOf(s),
-          reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && even(s.batch) && even(s.row) &&
-              even(s.head) && even(width)};
-}
-
 Spread SpreadOf(const Broadcast& t, const void* data) {
   if (!t.given) return {};
   return {data, t.stride_batch, t.stride_head, t.stride_row, t.stride_col};
-}
-
-// Whether a score is a positive multiple of q.k, and who sees whom a matter of position alone.
-bool IsPlain(const Problem& p, const ForwardCall& c) {
-  return !c.terms.any() && c.factors.inner > 0 && std::isfinite(c.factors.inner) && !p.mask.given &&
-         !p.block_map.given && p.dropout_p == 0 && !p.want_probs;
 }
 
 // Few queries of a group stand in one tile, so that their keys are read once: the tile's rows, or 0. A
@@ -84,18 +67,7 @@ void SetCut(const Problem& p, const Instance& instance, std::int64_t packed, For
     c->split.pieces = static_cast<std::int32_t>(PiecesOf(p.k_len));
     c->split.padded = static_cast<std::int32_t>(CeilDiv(p.dim_v, 4) * 4);
   }
-  if ((p.mask.given || p.block_map.given) && !c->packed) {
-    const auto most = [&](std::int64_t Broadcast::*axis) {
-      return Narrow(
-          Max(p.mask.given ? p.mask.*axis : 1, p.block_map.given ? p.block_map.*axis : 1));
-    };
-    c->kinds.batches = most(&Broadcast::batch);
-    c->kinds.heads = most(&Broadcast::heads);
-    c->kinds.tile_rows = instance.rows;
-    c->kinds.tile_keys = instance.keys;
-    c->kinds.rows = Narrow(CeilDiv(p.q_len, instance.rows));
-    c->kinds.keys = Narrow(CeilDiv(p.k_len, instance.keys));
-  }
+  if (!c->packed) c->kinds = KindsOf(p, instance.rows, instance.keys);
 }
 
 Parts PartsOf(const Problem& p, const ForwardCall& c) {
@@ -116,10 +88,39 @@ Parts PartsOf(const Problem& p, const ForwardCall& c) {
 
 }  // namespace
 
-Planned PlanCall(const Problem& p, const Facts& facts) {
-  Planned planned;
-  planned.facts = &facts;
-  ForwardCall& c = planned.call;
+Steps StepsOf(const Strides& s) { return {s.batch, s.row, s.head}; }
+
+// Whether every row starts at a multiple of 16 bytes and is one long.
+Rows RowsOf(const void* data, const Strides& s, std::int64_t width, DType dtype) {
+  const std::int64_t size = SizeOf(dtype);
+  const auto even = [&](std::int64_t n) { return n * size % 16 == 0; };
+  return {data, StepsOf(s),
+          reinterpret_cast<std::uintptr_t>(data) % 16 == 0 && even(s.batch) && even(s.row) &&
+              even(s.head) && even(width)};
+}
+
+bool IsPlain(const Problem& p, const ForwardCall& c) {
+  return !c.terms.any() && c.factors.inner > 0 && std::isfinite(c.factors.inner) && !p.mask.given &&
+         !p.block_map.given && p.dropout_p == 0 && !p.want_probs;
+}
+
+TileKinds KindsOf(const Problem& p, std::int64_t rows, std::int64_t keys) {
+  TileKinds kinds;
+  if (!p.mask.given && !p.block_map.given) return kinds;
+  const auto most = [&](std::int64_t Broadcast::*axis) {
+    return Narrow(Max(p.mask.given ? p.mask.*axis : 1, p.block_map.given ? p.block_map.*axis : 1));
+  };
+  kinds.batches = most(&Broadcast::batch);
+  kinds.heads = most(&Broadcast::heads);
+  kinds.tile_rows = Narrow(rows);
+  kinds.tile_keys = Narrow(keys);
+  kinds.rows = Narrow(CeilDiv(p.q_len, rows));
+  kinds.keys = Narrow(CeilDiv(p.k_len, keys));
+  return kinds;
+}
+
+ForwardCall CommonCall(const Problem& p) {
+  ForwardCall c;
   c.lse_batch = p.ragged ? 0 : p.q_heads * p.q_len;
   c.lse_head = p.ragged ? p.total_q : p.q_len;
   c.batch = Narrow(p.batch);
@@ -133,6 +134,29 @@ Planned PlanCall(const Problem& p, const Facts& facts) {
   c.dim_v = static_cast<std::int32_t>(p.dim_v);
   c.out_f32 = *p.out_dtype == DType::kF32;
   SetScore(p, &c);
+  return c;
+}
+
+void SetCommonPointers(const Problem& p, const Buffers& b, ForwardCall* call) {
+  ForwardCall& c = *call;
+  c.slopes = p.alibi != Alibi::kNone ? b.alibi_slopes : nullptr;
+  c.bias = SpreadOf(p.bias, b.bias);
+  c.mask = SpreadOf(p.mask, b.mask);
+  c.block_map = SpreadOf(p.block_map, b.block_map);
+  c.sinks = p.sinks ? b.sinks : nullptr;
+  c.key_lengths = p.key_lengths ? b.key_lengths : nullptr;
+  c.query_offsets = p.query_offsets ? b.query_offsets : nullptr;
+  if (p.ragged) {
+    c.cu_seqlens_q = b.cu_seqlens_q;
+    c.cu_seqlens_k = b.cu_seqlens_k;
+  }
+}
+
+Planned PlanCall(const Problem& p, const Facts& facts) {
+  Planned planned;
+  planned.facts = &facts;
+  ForwardCall& c = planned.call;
+  c = CommonCall(p);
   SetCache(p, &c);
 
   Wanted wanted = {p.dtype, static_cast<int>(Max(p.dim, p.dim_v)), IsPlain(p, c), PackedRows(p)};
@@ -190,17 +214,7 @@ void SetPointers(const Problem& p, const Buffers& b, Planned* planned) {
                (p.o_strides.batch | p.o_strides.row | p.o_strides.head) % 4 == 0;
   c.lse = p.want_lse ? b.lse : nullptr;
   c.probs = p.want_probs ? b.probs : nullptr;
-  c.slopes = p.alibi != Alibi::kNone ? b.alibi_slopes : nullptr;
-  c.bias = SpreadOf(p.bias, b.bias);
-  c.mask = SpreadOf(p.mask, b.mask);
-  c.block_map = SpreadOf(p.block_map, b.block_map);
-  c.sinks = p.sinks ? b.sinks : nullptr;
-  c.key_lengths = p.key_lengths ? b.key_lengths : nullptr;
-  c.query_offsets = p.query_offsets ? b.query_offsets : nullptr;
-  if (p.ragged) {
-    c.cu_seqlens_q = b.cu_seqlens_q;
-    c.cu_seqlens_k = b.cu_seqlens_k;
-  }
+  SetCommonPointers(p, b, &c);
   if (parts.kinds.bytes > 0) c.kinds.kinds = static_cast<std::uint8_t*>(part(parts.kinds));
   if (c.split.pieces > 0) {
     c.split.o = static_cast<float*>(part(parts.o));

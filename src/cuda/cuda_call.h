@@ -34,6 +34,16 @@ struct Planned {
   const Instance& instance() const { return InstanceOf(row); }
 };
 
+// What forward and backward have in common: sizes, score, who sees whom; and the pointers of that.
+ForwardCall CommonCall(const Problem& problem);
+void SetCommonPointers(const Problem& problem, const Buffers& buffers, ForwardCall* call);
+// Of a mask or block map, for tiles of rows x keys.
+TileKinds KindsOf(const Problem& problem, std::int64_t rows, std::int64_t keys);
+// Whether a score is a positive multiple of q.k, and who sees whom a matter of position alone.
+bool IsPlain(const Problem& problem, const ForwardCall& call);
+Steps StepsOf(const Strides& strides);
+Rows RowsOf(const void* data, const Strides& strides, std::int64_t width, DType dtype);
+
 // Of a normal problem that is no backward.
 Planned PlanCall(const Problem& problem, const Facts& facts);
 

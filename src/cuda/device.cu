@@ -30,8 +30,9 @@ Facts FactsOf(int device) {
   f.l2_bytes = Attribute(cudaDevAttrL2CacheSize, device);
   f.clock_hz = 1e3 * static_cast<double>(Attribute(cudaDevAttrClockRate, device));
   // Two transfers a clock, eight bits a byte.
-  f.bytes_per_second = 1e3 * static_cast<double>(Attribute(cudaDevAttrMemoryClockRate, device)) * 2 *
-                       static_cast<double>(Attribute(cudaDevAttrGlobalMemoryBusWidth, device)) / 8;
+  f.bytes_per_second = 1e3 * static_cast<double>(Attribute(cudaDevAttrMemoryClockRate, device)) *
+                       2 * static_cast<double>(Attribute(cudaDevAttrGlobalMemoryBusWidth, device)) /
+                       8;
   return f;
 }
 
@@ -53,6 +54,9 @@ struct Functions {
     AddMma75(of);
     AddMma80F16(of);
     AddMma80Bf16(of);
+    AddBackward75(of);
+    AddBackward80F16(of);
+    AddBackward80Bf16(of);
     AddOthers(of);
   }
 };
@@ -92,7 +96,8 @@ class RealDevice final : public Device {
 
   Status Run(const Launches& launches) const override {
     static const Functions functions;
-    void* arguments[] = {const_cast<ForwardCall*>(&launches.call)};
+    void* forward[] = {const_cast<ForwardCall*>(&launches.call)};
+    void* backward[] = {const_cast<BackwardCall*>(launches.backward)};
     for (const Launch& launch : launches.all) {
       const Instance& instance = InstanceOf(launch.row);
       const void* const function = functions.of[launch.row];
@@ -106,7 +111,8 @@ class RealDevice final : public Device {
       }
       if (error == cudaSuccess) {
         error = cudaLaunchKernel(function, dim3(static_cast<unsigned>(launch.blocks)),
-                                 dim3(static_cast<unsigned>(instance.threads())), arguments, shared,
+                                 dim3(static_cast<unsigned>(instance.threads())),
+                                 IsOfBackward(instance.kernel) ? backward : forward, shared,
                                  static_cast<cudaStream_t>(launches.buffers.stream));
       }
       if (error != cudaSuccess) {

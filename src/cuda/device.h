@@ -8,7 +8,7 @@
 #include <span>
 #include <string>
 
-#include "cuda/call.h"
+#include "cuda/backward_call.h"
 #include "heed/heed.h"
 
 namespace heed::cuda {
@@ -30,13 +30,15 @@ struct Launch {
   std::int64_t blocks = 0;
 };
 
-// Kernels that see one ForwardCall, in this order. Problem and Buffers are what it was made of: a
+// Kernels that see one call, in this order; those of the backward see `backward`, which is null where
+// there are none, and whose forward `call` is. Problem and Buffers are what it was made of: a
 // device that checks every access knows from them what belongs to the call.
 struct Launches {
   std::span<const Launch> all;
   const ForwardCall& call;
   const Problem& problem;
   const Buffers& buffers;
+  const BackwardCall* backward = nullptr;
 };
 
 // All members may be called from any thread at once.

@@ -40,8 +40,27 @@ int FindForward(const Facts& facts, const Wanted& w) {
   return best;
 }
 
+int FindTiles(const Facts& facts, Kernel kernel, DType dtype, int dim, bool plain, int like) {
+  const int arch = NewestArch(facts, kernel, dtype);
+  int best = -1;
+  for (int row = 0; row < kInstances; row++) {
+    const Instance& i = InstanceOf(row);
+    const bool same =
+        like < 0 || (i.rows == InstanceOf(like).rows && i.keys == InstanceOf(like).keys &&
+                     i.dim == InstanceOf(like).dim);
+    if (i.kernel != kernel || i.arch != arch || i.dtype != dtype || i.dim < dim || !same ||
+        i.shared_bytes() > facts.shared_block || (i.terms == TermKind::plain && !plain)) {
+      continue;
+    }
+    if (best < 0 || i.dim < InstanceOf(best).dim) best = row;
+  }
+  return best;
+}
+
 int FindOther(const Facts& facts, Kernel kernel, DType dtype) {
-  const DType type = kernel == Kernel::classify ? DType::kF16 : dtype;
+  const DType type = kernel == Kernel::classify ? DType::kF16
+                     : kernel == Kernel::sinks  ? DType::kF32
+                                                : dtype;
   const int arch = NewestArch(facts, kernel, type);
   for (int row = 0; row < kInstances; row++) {
     const Instance& i = InstanceOf(row);

@@ -24,9 +24,11 @@ struct Instance {
     return kernel == Kernel::forward_mma || kernel == Kernel::forward_fma;
   }
   constexpr std::uint32_t shared_bytes() const {
-    return forward() ? ForwardShared(static_cast<int>(SizeOf(dtype)), dim, rows, keys,
-                                     terms == TermKind::general)
-                     : 0;
+    const int size = static_cast<int>(SizeOf(dtype));
+    const bool general = terms == TermKind::general;
+    if (forward()) return ForwardShared(size, dim, rows, keys, general);
+    if (IsOfBackward(kernel) && rows > 0) return BackwardShared(size, dim, rows, keys, general);
+    return kernel == Kernel::sinks ? 4 * static_cast<std::uint32_t>(warps) : 0;
   }
 };
 
@@ -62,6 +64,10 @@ struct Wanted {
 
 // The row of kernels.def for it on a device, -1 where there is none.
 int FindForward(const Facts& facts, const Wanted& wanted);
+
+// The row of one of the backward's kernels that work on tiles of scores; `like`: the row whose tile it
+// must have, or -1. -1 where there is none.
+int FindTiles(const Facts& facts, Kernel kernel, DType dtype, int dim, bool plain, int like);
 
 // The row of another kernel; those whose text does not depend on the dtype have one for all.
 int FindOther(const Facts& facts, Kernel kernel, DType dtype);

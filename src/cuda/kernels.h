@@ -3,6 +3,10 @@
 #pragma once
 
 #include "cuda/append.h"
+#include "cuda/backward_bias.h"
+#include "cuda/backward_keys.h"
+#include "cuda/backward_prepare.h"
+#include "cuda/backward_queries.h"
 #include "cuda/classify.h"
 #include "cuda/config.h"
 #include "cuda/forward_fma.h"
@@ -35,15 +39,49 @@ enum RowNumber : int {
 #include "cuda/kernels.def"
 #undef HEED_CUDA_KERNEL
 
+// What a kernel takes.
+template <bool kBackward>
+struct CallFor {
+  using Type = ForwardCall;
+};
+template <>
+struct CallFor<true> {
+  using Type = BackwardCall;
+};
+template <Kernel kernel>
+using CallOf = typename CallFor<IsOfBackward(kernel)>::Type;
+
+// Products of tiles whose rows are queries, or keys.
+template <class C, bool kMma>
+struct ProductsFor {
+  using Queries = FmaProducts<C, C::kRows, C::kKeys>;
+  using Keys = FmaProducts<C, C::kKeys, C::kRows>;
+};
+template <class C>
+struct ProductsFor<C, true> {
+  using Queries = MmaProducts<C, C::kRows>;
+  using Keys = MmaProducts<C, C::kKeys>;
+};
+
 // What a thread runs.
 template <Kernel kernel, class C>
-HEED_DEVICE void Body(const ForwardCall& call) {
+HEED_DEVICE void Body(const CallOf<kernel>& call) {
   if constexpr (kernel == Kernel::forward_mma) ForwardMma<C>(call);
   if constexpr (kernel == Kernel::forward_fma) ForwardFma<C>(call);
   if constexpr (kernel == Kernel::append) AppendRows<C>(call);
   if constexpr (kernel == Kernel::classify) ClassifyTiles<C>(call);
   if constexpr (kernel == Kernel::join) JoinPieces<C>(call);
   if constexpr (kernel == Kernel::probs) Probabilities<C>(call);
+  using Mma = ProductsFor<C, true>;
+  using Fma = ProductsFor<C, false>;
+  if constexpr (kernel == Kernel::prepare) PrepareBackward<C>(call);
+  if constexpr (kernel == Kernel::queries_mma) BackwardQueries<C, typename Mma::Queries>(call);
+  if constexpr (kernel == Kernel::queries_fma) BackwardQueries<C, typename Fma::Queries>(call);
+  if constexpr (kernel == Kernel::keys_mma) BackwardKeys<C, typename Mma::Keys>(call);
+  if constexpr (kernel == Kernel::keys_fma) BackwardKeys<C, typename Fma::Keys>(call);
+  if constexpr (kernel == Kernel::bias_mma) BackwardBias<C, typename Mma::Queries>(call);
+  if constexpr (kernel == Kernel::bias_fma) BackwardBias<C, typename Fma::Queries>(call);
+  if constexpr (kernel == Kernel::sinks) GradientOfSinks<C>(call);
 }
 
 // f(KernelRow<n>{}) for every row.

@@ -1,4 +1,4 @@
-// wrap_others.cu: all rows but forward_mma; for every target.
+// wrap_others.cu: all rows that are not made of tensor cores' products; for every target.
 #include <type_traits>
 
 #include "cuda/wrappers.h"
@@ -8,7 +8,7 @@ namespace heed::cuda {
 void AddOthers(const void** table) {
   ForEachRow([&](auto row) {
     using R = decltype(row);
-    if constexpr (R::kKernel != Kernel::forward_mma) {
+    if constexpr (!OnTensorCores(R::kKernel)) {
       table[R::kRow] = FunctionOf<R>();
     }
   });

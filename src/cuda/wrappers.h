@@ -10,7 +10,7 @@ namespace heed::cuda {
 // where the target of this pass is older.
 template <Kernel kKernel, class C, int kBlocks>
 __global__ void __launch_bounds__(C::kThreads, kBlocks)
-    HeedKernel(const __grid_constant__ ForwardCall call) {
+    HeedKernel(const __grid_constant__ CallOf<kKernel> call) {
   if constexpr (ptx::kArch >= C::kArch) Body<kKernel, C>(call);
 }
 
@@ -18,6 +18,9 @@ __global__ void __launch_bounds__(C::kThreads, kBlocks)
 void AddMma75(const void** table);
 void AddMma80F16(const void** table);
 void AddMma80Bf16(const void** table);
+void AddBackward75(const void** table);
+void AddBackward80F16(const void** table);
+void AddBackward80Bf16(const void** table);
 void AddOthers(const void** table);
 
 template <class R>

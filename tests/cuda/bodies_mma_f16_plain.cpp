@@ -2,7 +2,6 @@
 #include <type_traits>
 
 #include "bodies.h"
-#include "cuda/kernels.h"
 
 namespace heed::cuda {
 
@@ -11,7 +10,7 @@ void AddMmaF16Plain(BodyOf* table) {
     using R = decltype(row);
     if constexpr (R::kKernel == Kernel::forward_mma && !R::C::kGeneral &&
                   std::is_same_v<typename R::C::Element, F16>) {
-      table[R::kRow] = &Body<R::kKernel, typename R::C>;
+      table[R::kRow] = &BodyOfRow<R>;
     }
   });
 }

@@ -1,16 +1,14 @@
-// bodies_others.cpp: all rows but forward_mma, and the whole table.
+// bodies_others.cpp: all rows that are not made of tensor cores' products, and the whole table.
 #include <array>
 
 #include "bodies.h"
-#include "cuda/kernels.h"
 
 namespace heed::cuda {
 
 void AddOthers(BodyOf* table) {
   ForEachRow([&](auto row) {
     using R = decltype(row);
-    if constexpr (R::kKernel != Kernel::forward_mma)
-      table[R::kRow] = &Body<R::kKernel, typename R::C>;
+    if constexpr (!OnTensorCores(R::kKernel)) table[R::kRow] = &BodyOfRow<R>;
   });
 }
 
@@ -21,6 +19,8 @@ BodyOf EmulatedBody(int row) {
     AddMmaF16General(table.data());
     AddMmaBf16Plain(table.data());
     AddMmaBf16General(table.data());
+    AddBackwardF16(table.data());
+    AddBackwardBf16(table.data());
     AddOthers(table.data());
     return table;
   }();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bodies.h"
+#include "cuda/cuda_backward.h"
 #include "cuda/cuda_call.h"
 #include "cuda/instances.h"
 #include "cuda/machines.h"
@@ -19,8 +20,55 @@ using verify::Role;
 // Every buffer of a call, by what the Problem says of it.
 class CallMemory {
  public:
-  CallMemory(const Launches& l, const Planned& planned, emu::Use outputs, emu::Memory* memory)
+  CallMemory(const Launches& l, const Facts& facts, emu::Use outputs, emu::Memory* memory)
       : p_(l.problem), b_(l.buffers), memory_(*memory), outputs_(outputs) {
+    AddInputs();
+    if (l.backward) {
+      AddBackward(*l.backward, PlanBackward(l.problem, facts));
+    } else {
+      AddForward(l.call, PlanCall(l.problem, facts).parts);
+    }
+  }
+
+  // Of all results, added to `bits`: FNV-1a over their bytes.
+  std::uint64_t Bits(std::uint64_t bits) const {
+    const auto add = [&](Role role, const void* data) {
+      const verify::View view = verify::ViewOf(p_, role, data);
+      const std::int64_t size = SizeOf(view.type);
+      verify::ForEachOffset(view, [&](std::int64_t offset) {
+        for (std::int64_t byte = 0; byte < size; ++byte) {
+          bits = (bits ^ static_cast<const std::uint8_t*>(data)[offset * size + byte]) *
+                 0x100000001B3u;
+        }
+      });
+    };
+    if (p_.op == heed::Op::kBackward) {
+      for (const auto& [role, data] : Gradients()) add(role, data);
+      return bits;
+    }
+    add(Role::kO, b_.o);
+    if (p_.want_lse) add(Role::kLse, b_.lse);
+    if (p_.want_probs) add(Role::kProbs, b_.probs);
+    if (p_.cache.given && p_.cache.new_len > 0) {
+      add(Role::kKCache, b_.k_cache);
+      add(Role::kVCache, b_.v_cache);
+    }
+    return bits;
+  }
+
+  // What this kernel writes, and others read.
+  void For(Kernel kernel) {
+    const emu::Use caches = kernel == Kernel::append ? emu::Use::kShared : emu::Use::kInput;
+    memory_.Change("k_cache", caches);
+    memory_.Change("v_cache", caches);
+    const emu::Use pieces = kernel == Kernel::join ? emu::Use::kInput : emu::Use::kShared;
+    memory_.Change("pieces", pieces);
+    memory_.Change("pieces' lse", pieces);
+    memory_.Change("rows", kernel == Kernel::prepare ? emu::Use::kShared : emu::Use::kInput);
+  }
+
+ private:
+  void AddInputs() {
     const Cache& cache = p_.cache;
     Input(Role::kQ, b_.q);
     Input(cache.given ? Role::kKCache : Role::kK, cache.given ? b_.k_cache : b_.k);
@@ -46,50 +94,39 @@ class CallMemory {
     Indices("cache_batch_idx", b_.cache_batch_idx, p_.batch);
     Indices("cache_leftpad", b_.cache_leftpad, p_.batch);
     Indices("block_table", b_.block_table, p_.batch * cache.blocks);
+  }
+  void AddForward(const ForwardCall& c, const Parts& parts) {
     Output(Role::kO, b_.o);
     if (p_.want_lse) Output(Role::kLse, b_.lse);
     if (p_.want_probs) Output(Role::kProbs, b_.probs);
-    const ForwardCall& c = l.call;
-    const Parts& parts = planned.parts;
     Part("kinds", c.kinds.kinds, parts.kinds, emu::Use::kOutput);
     Part("rotated", c.cache.rotated, parts.rotated, emu::Use::kOutput);
     Part("pieces", c.split.o, parts.o, emu::Use::kShared);
     Part("pieces' lse", c.split.lse, parts.o_lse, emu::Use::kShared);
   }
-
-  // Of all results, added to `bits`: FNV-1a over their bytes.
-  std::uint64_t Bits(std::uint64_t bits) const {
-    const auto add = [&](Role role, const void* data) {
-      const verify::View view = verify::ViewOf(p_, role, data);
-      const std::int64_t size = SizeOf(view.type);
-      verify::ForEachOffset(view, [&](std::int64_t offset) {
-        for (std::int64_t byte = 0; byte < size; ++byte) {
-          bits = (bits ^ static_cast<const std::uint8_t*>(data)[offset * size + byte]) *
-                 0x100000001B3u;
-        }
-      });
-    };
-    add(Role::kO, b_.o);
-    if (p_.want_lse) add(Role::kLse, b_.lse);
-    if (p_.want_probs) add(Role::kProbs, b_.probs);
-    if (p_.cache.given && p_.cache.new_len > 0) {
-      add(Role::kKCache, b_.k_cache);
-      add(Role::kVCache, b_.v_cache);
+  void AddBackward(const BackwardCall& c, const PlannedBackward& planned) {
+    Input(Role::kO, b_.o);
+    Input(Role::kLse, b_.lse);
+    Input(Role::kDout, b_.dout);
+    if (p_.dlse) Input(Role::kDlse, b_.dlse);
+    for (const auto& [role, data] : Gradients()) {
+      if (p_.accumulate) {
+        Add(role, data, emu::Use::kShared);
+      } else {
+        Output(role, data);
+      }
     }
-    return bits;
+    Part("kinds", c.forward.kinds.kinds, planned.kinds, emu::Use::kOutput);
+    Part("rows", c.rows, planned.rows, emu::Use::kShared);
+  }
+  std::vector<std::pair<Role, void*>> Gradients() const {
+    std::vector<std::pair<Role, void*>> all = {
+        {Role::kDq, b_.dq}, {Role::kDk, b_.dk}, {Role::kDv, b_.dv}};
+    if (p_.want_dbias) all.emplace_back(Role::kDbias, b_.dbias);
+    if (p_.want_dsinks) all.emplace_back(Role::kDsinks, b_.dsinks);
+    return all;
   }
 
-  // What this kernel writes, and others read.
-  void For(Kernel kernel) {
-    const emu::Use caches = kernel == Kernel::append ? emu::Use::kShared : emu::Use::kInput;
-    memory_.Change("k_cache", caches);
-    memory_.Change("v_cache", caches);
-    const emu::Use pieces = kernel == Kernel::join ? emu::Use::kInput : emu::Use::kShared;
-    memory_.Change("pieces", pieces);
-    memory_.Change("pieces' lse", pieces);
-  }
-
- private:
   static bool IsBytes(Role role) { return role == Role::kMask || role == Role::kBlockMap; }
   struct Extent {
     char* first;
@@ -100,10 +137,11 @@ class CallMemory {
     return {static_cast<char*>(const_cast<void*>(view.data)) + reach.first * size,
             static_cast<std::size_t>((reach.last - reach.first) * size)};
   }
-  void Input(Role role, const void* data) {
+  void Input(Role role, const void* data) { Add(role, data, emu::Use::kInput); }
+  void Add(Role role, const void* data, emu::Use use) {
     const verify::View view = verify::ViewOf(p_, role, data);
     const Extent e = ExtentOf(view, IsBytes(role) ? 1 : SizeOf(view.type));
-    if (e.bytes > 0) memory_.Add(verify::Name(role), e.first, e.bytes, emu::Use::kInput);
+    if (e.bytes > 0) memory_.Add(verify::Name(role), e.first, e.bytes, use);
   }
   void Output(Role role, void* data) {
     const verify::View view = verify::ViewOf(p_, role, data);
@@ -135,8 +173,9 @@ class CallMemory {
 };
 
 const char* NameOf(Kernel kernel) {
-  constexpr const char* kNames[] = {"forward_mma", "forward_fma", "append",
-                                    "classify",    "join",        "probs"};
+  constexpr const char* kNames[] = {
+      "forward_mma", "forward_fma", "append",   "classify", "join",     "probs",    "prepare",
+      "queries_mma", "queries_fma", "keys_mma", "keys_fma", "bias_mma", "bias_fma", "sinks"};
   return kNames[static_cast<int>(kernel)];
 }
 
@@ -181,9 +220,8 @@ Status EmulatedDevice::Run(const Launches& l) const {
   ran.clear();
   stats = {};
   stream = l.buffers.stream;
-  const Planned planned = PlanCall(l.problem, facts_);
   emu::Memory memory;
-  CallMemory call(l, planned, arrays_are_wrong ? emu::Use::kShared : emu::Use::kOutput, &memory);
+  CallMemory call(l, facts_, arrays_are_wrong ? emu::Use::kShared : emu::Use::kOutput, &memory);
   memory.Begin();
   try {
     for (const Launch& launch : l.all) {
@@ -196,7 +234,9 @@ Status EmulatedDevice::Run(const Launches& l) const {
       config.shared_bytes = instance.shared_bytes();
       config.arch = instance.arch;
       const BodyOf body = EmulatedBody(launch.row);
-      Add(emu::RunGrid(config, memory, [&] { body(l.call); }), &stats);
+      const void* const take =
+          IsOfBackward(instance.kernel) ? static_cast<const void*>(l.backward) : &l.call;
+      Add(emu::RunGrid(config, memory, [&] { body(take); }), &stats);
       memory.Next();
     }
     bits = call.Bits(bits);

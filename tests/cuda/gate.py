@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # The compile gate: every row of kernels.def goes through nvcc for its architectures, and what ptxas
 # says of registers, spills, stack and shared memory must be what was planned; the PTX must hold the
-# instructions meant. Usage: gate.py [--quick] ROOT [ROW...]; quick: each row for its own architecture
-# alone. Without nvcc (PATH or HEED_NVCC) it exits with 77 behind its self-test. Python's standard
+# instructions meant. Usage: gate.py [--quick] ROOT [ROW...]; quick: every fourth row, for its own
+# architecture alone. Without nvcc (PATH or HEED_NVCC) it exits with 77 behind its self-test. Python's standard
 # library only.
 import concurrent.futures
 import os
@@ -41,23 +41,29 @@ class Row:
         return f"{self.op}_{self.arch}_{self.type}_{self.dim}_{self.rows}x{self.keys}_{self.terms}"
 
     @property
-    def shared(self):  # as ForwardShared in config.h says
-        if not self.op.startswith("forward"):
-            return 0
-        size = ELEMENT[self.type]
-        facts = self.rows * (48 if self.terms == "general" else 8)
-        return (size * self.dim * (self.rows + 2 * self.keys) + (4 * self.rows * self.keys if size == 4 else 0)
-                + facts)
+    def of_backward(self):
+        return self.op.startswith(("queries", "keys", "bias"))
+
+    @property
+    def shared(self):  # as ForwardShared and BackwardShared in config.h say
+        size, facts = ELEMENT[self.type], 48 if self.terms == "general" else 8
+        stage = 4 * self.rows * self.keys if size == 4 else 0
+        if self.op.startswith("forward"):
+            return size * self.dim * (self.rows + 2 * self.keys) + stage + self.rows * facts
+        if self.of_backward:
+            return 2 * size * self.dim * (self.rows + self.keys) + stage + self.rows * (facts + 16)
+        return 0
 
     def source(self):
         config = (f"Config<{self.type}, {self.arch * 10}, {self.dim}, {self.rows}, {self.keys}, {self.warps}, "
                   f"TermKind::{self.terms}>")
         # As wrappers.h has it.
         return (f'#include "cuda/kernels.h"\nusing namespace heed::cuda;\n'
-                f"static_assert({self.shared} == 0 || {self.shared} == ForwardShared(sizeof({self.type}), "
+                f"static_assert({self.shared} == 0 || {self.shared} == "
+                f"{'Backward' if self.of_backward else 'Forward'}Shared(sizeof({self.type}), "
                 f"{self.dim}, {self.rows}, {self.keys}, {str(self.terms == 'general').lower()}));\n"
                 f'extern "C" __global__ void __launch_bounds__({32 * self.warps}, {self.blocks})\n'
-                f"    {self.name}(const __grid_constant__ ForwardCall call) {{\n"
+                f"    {self.name}(const __grid_constant__ CallOf<Kernel::{self.op}> call) {{\n"
                 f"  Body<Kernel::{self.op}, {config}>(call);\n}}\n")
 
 
@@ -132,13 +138,14 @@ def instructions(row, ptx):
     """What is missing from the PTX of a row, or should not be there."""
     kind = {"F16": "f16", "Bf16": "bf16"}.get(row.type)
     wants, bans = [], [r"\bld\.local|\bst\.local"]
-    if row.op == "forward_mma":
+    if row.op.endswith("_mma"):
         k = 16 if row.arch >= 80 else 8
         wants = [rf"mma\.sync\.aligned\.m16n8k{k}\.row\.col\.f32\.{kind}\.{kind}\.f32",
-                 r"ldmatrix\.sync\.aligned\.m8n8\.x4\.shared", r"ldmatrix\.sync\.aligned\.m8n8\.x4\.trans",
-                 r"ex2\.approx\.ftz\.f32"]
+                 r"ldmatrix\.sync\.aligned\.m8n8\.x4\.shared", r"ex2\.approx\.ftz\.f32"]
+        if row.op != "bias_mma":  # which multiplies nothing by what came out
+            wants.append(r"ldmatrix\.sync\.aligned\.m8n8\.x4\.trans")
         (wants if row.arch >= 80 else bans).append(r"cp\.async\.cg\.shared\.global")
-    if row.op == "forward_fma":
+    if row.op.endswith("_fma"):
         wants, bans = [r"fma\.rn\.f32", r"ex2\.approx\.ftz\.f32"], bans + [r"mma\.sync"]
     if row.op == "append":  # rotary: products that are rounded, as on a CPU
         wants, bans = [r"mul\.rn\.f32", r"add\.rn\.f32"], bans + [r"fma\.rn\.f32"]
@@ -232,6 +239,8 @@ def main():
         return SKIPPED
 
     rows = [r for r in rows if not chosen or r.name in chosen]
+    if "--quick" in sys.argv:
+        rows = rows[::4]
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, \
             concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

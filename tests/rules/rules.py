@@ -36,7 +36,7 @@ CPU_HOST = r"^src/cpu/(cpu|threads|machine)\w*\.(h|cpp)$"
 
 # The CUDA files that are ordinary C++: choice, plans, launches. Everything else in src/cuda is kernel
 # text, compiled for GPUs and for the emulator.
-CUDA_HOST = r"^src/cuda/(cuda|cuda_call|device|instances|machines|no_device|wrap\w+)\.(h|cpp|cu)$"
+CUDA_HOST = r"^src/cuda/(cuda|cuda_call|cuda_backward|device|instances|machines|no_device|wrap\w+)\.(h|cpp|cu)$"
 
 INCLUDES = (
     Includes("public headers see the standard library alone", r"^include/heed/", (STD, PUBLIC),
