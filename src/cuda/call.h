@@ -12,7 +12,7 @@
 
 namespace heed::cuda {
 
-// Sequences are shorter, and query offsets not farther: places and their differences are 32-bit.
+// Sequences are shorter: places in them and their differences are 32-bit.
 inline constexpr std::int64_t kFar = std::int64_t{1} << 30;
 
 // Strides of one tensor in elements.

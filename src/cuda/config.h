@@ -68,12 +68,15 @@ HEED_HD void ForEach(const Body& body) {
   }
 }
 
+// Bytes of what is known of each row (row_facts.h).
+HEED_HD constexpr int FactBytes(bool general) { return general ? 56 : 8; }
+
 // Bytes of shared memory of a forward block: the tile of queries, one of keys, one of values; f32 adds
 // one of probabilities (forward_fma.h); then what is known of each row (row_facts.h).
 HEED_HD constexpr std::uint32_t ForwardShared(int element, int dim, int rows, int keys,
                                               bool general) {
   return std::uint32_t(element * dim * (rows + 2 * keys) + (element == 4 ? 4 * rows * keys : 0) +
-                       rows * (general ? 48 : 8));
+                       rows * FactBytes(general));
 }
 
 // Of a backward block: tiles of queries and of their dout, of keys and of values; f32 adds one of
@@ -81,7 +84,7 @@ HEED_HD constexpr std::uint32_t ForwardShared(int element, int dim, int rows, in
 HEED_HD constexpr std::uint32_t BackwardShared(int element, int dim, int rows, int keys,
                                                bool general) {
   return std::uint32_t(2 * element * dim * (rows + keys) + (element == 4 ? 4 * rows * keys : 0) +
-                       rows * ((general ? 48 : 8) + 16));
+                       rows * (FactBytes(general) + 16));
 }
 
 }  // namespace heed::cuda

@@ -33,10 +33,6 @@ Status CheckProblemIsServed(const Problem& p) {
                         p.q_len > kMostRows ? p.q_len : p.k_len, "; one sequence may have up to ",
                         kMostRows, " here"));
   }
-  if (p.query_offset && (*p.query_offset > kFar || *p.query_offset < -kFar)) {
-    return Refuse(Words("query_offset is ", *p.query_offset, "; it may be from ", -kFar, " to ",
-                        kFar, " here"));
-  }
   if (p.batch > INT32_MAX || p.q_heads > INT32_MAX) {
     return Refuse(Words(p.batch > INT32_MAX ? "batch is " : "q_heads is ",
                         p.batch > INT32_MAX ? p.batch : p.q_heads, "; it may be up to ", INT32_MAX,

@@ -50,7 +50,7 @@ HEED_DEVICE Entry EntryOf(const ForwardCall& c, std::int64_t b) {
   e.sees = c.rule;
   e.sees.sq = sq;
   e.sees.sk = sk;
-  e.sees.shift = c.query_offsets  ? Within(c.query_offsets, b, -kFar, kFar)
+  e.sees.shift = c.query_offsets  ? std::int64_t{ptx::LoadReadOnly(c.query_offsets + b)}
                  : c.bottom_right ? sk - sq
                                   : c.rule.shift;
   return e;

@@ -13,7 +13,7 @@ template <class C>
 class GradientFacts : public RowFacts<C> {
  public:
   HEED_DEVICE explicit GradientFacts(uint32_t base)
-      : RowFacts<C>(base), starts_(base + uint32_t(C::kRows * (C::kGeneral ? 48 : 8))) {}
+      : RowFacts<C>(base), starts_(base + uint32_t(C::kRows * FactBytes(C::kGeneral))) {}
 
   // By all threads; a SyncThreads must follow. A row that does not exist sees nothing.
   HEED_DEVICE void Find(const BackwardCall& c, const QueryRows& rows) const {

@@ -12,8 +12,8 @@ struct SeenKeys {
   int first, last;  // the band; keys below the prefix are seen as well
 };
 struct Position {
-  int position;  // i + shift: below kFar in magnitude, so that differences with keys are exact
-  float slope;   // of the row's head
+  std::int64_t position;  // i + shift
+  float slope, spare;     // of the row's head
 };
 // Elements to the row of each array.
 struct ArrayRows {
@@ -24,8 +24,8 @@ struct BlockRow {
   int query, bh;  // for dropout: i, and b * Hq + h
 };
 
-// Per row: SeenKeys [8]; in general also Position [8], ArrayRows [16], BlockRow [16], each an array of
-// its own.
+// Per row: SeenKeys [8]; in general before them also Position [16], ArrayRows [16], BlockRow [16], each an
+// array of its own.
 template <class C>
 class RowFacts {
  public:
@@ -39,10 +39,10 @@ class RowFacts {
     for (int r = ptx::ThreadIndex(); r < kRows; r += C::kThreads) {
       const std::int64_t i = rows.Query(r), h = rows.Head(r), b = rows.b;
       const Interval band = Band(rows.entry.sees, i);
-      ptx::StoreShared(base_ + 8 * r, SeenKeys{int(band.first), int(band.last)});
+      ptx::StoreShared(SeenAt(r), SeenKeys{int(band.first), int(band.last)});
       if constexpr (C::kGeneral) {
         const float slope = c.slopes ? ptx::LoadReadOnly(c.slopes + b * c.slopes_batch + h) : 0;
-        ptx::StoreShared(base_ + 8 * (kRows + r), Position{int(i + rows.entry.sees.shift), slope});
+        ptx::StoreShared(base_ + 16 * r, Position{i + rows.entry.sees.shift, slope, 0});
         ptx::StoreShared(base_ + 16 * (kRows + r),
                          ArrayRows{RowAt(c.bias, b, h, i), RowAt(c.mask, b, h, i)});
         ptx::StoreShared(
@@ -52,10 +52,8 @@ class RowFacts {
     }
   }
 
-  HEED_DEVICE SeenKeys Seen(int r) const { return ptx::LoadShared<SeenKeys>(base_ + 8 * r); }
-  HEED_DEVICE Position At(int r) const {
-    return ptx::LoadShared<Position>(base_ + 8 * (kRows + r));
-  }
+  HEED_DEVICE SeenKeys Seen(int r) const { return ptx::LoadShared<SeenKeys>(SeenAt(r)); }
+  HEED_DEVICE Position At(int r) const { return ptx::LoadShared<Position>(base_ + 16 * r); }
   HEED_DEVICE ArrayRows Arrays(int r) const {
     return ptx::LoadShared<ArrayRows>(base_ + 16 * (kRows + r));
   }
@@ -64,6 +62,9 @@ class RowFacts {
   }
 
  private:
+  HEED_DEVICE uint32_t SeenAt(int r) const {
+    return base_ + uint32_t((C::kGeneral ? 48 * kRows : 0) + 8 * r);
+  }
   static HEED_DEVICE std::int64_t RowAt(const Spread& s, std::int64_t b, std::int64_t h,
                                         std::int64_t i) {
     return b * s.batch + h * s.head + i * s.row;

@@ -77,9 +77,13 @@ HEED_DEVICE void ApplyTerms(const ForwardCall& c, const Facts& facts, int key, i
     if (c.terms.bends()) rate(q, x);
     At<L> at{};
     if (c.terms.positional()) {
+      // However far: the part that 32 bits do not hold is a float of its own.
       const Position p = facts.At(View::Query(q));
+      const std::int64_t ahead = p.position - key;
+      const int near = int(Clamp(ahead, -kFar, kFar));
+      const float far = float(ahead - near);
       at.slope = L::Const(p.slope);
-      at.distance = L::Each([&](int k) { return float(p.position - key - View::Key(k)); });
+      at.distance = L::Each([&](int k) { return float(near - View::Key(k)) + far; });
     }
     if (c.terms.bias) {
       at.bias = FoldableBias<L>(BiasOf<T, L>(

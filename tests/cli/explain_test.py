@@ -80,13 +80,16 @@ class Explain(ProgramTest):
                            "--kv-heads", 8, "--d", 128, "--dtype", "f16")
         self.assertEqual((decode["launches"], decode["expected_limit"]), (2, "memory"))
         self.assertIn("pieces x tile rows", decode["workspace_formula"])
+        backward = self.json(*cuda, "--arch", "sm_80", "--op", "backward", "--dtype", "bf16")
+        self.assertEqual(backward["launches"], 3)
+        self.assertIn("16 bytes for every row of lse", backward["workspace_formula"])
 
     def test_gpus_that_are_refused(self):
         for args, words in ((("--arch", "sm_70", "--backend", "cuda"), 'arch is "sm_70": this build knows auto, sm_75, sm_80'),
                             (("--arch", "sm_80"), 'arch is "sm_80" and the plan is of the cpu backend'),
                             (("--arch", "sm_75", "--backend", "cuda", "--dtype", "bf16"), "sm_75 does not multiply bf16"),
                             (("--arch", "sm_80", "--backend", "cuda", "--d", 300), "dim is 300; its tiles hold D and Dv of up to 256"),
-                            (("--arch", "sm_80", "--backend", "cuda", "--op", "backward"), "it has no backward yet")):
+                            (("--arch", "sm_80", "--backend", "cuda", "--op", "backward", "--d", 257), "dim is 257; its tiles hold")):
             self.assertIn(words, self.fails(REFUSED, "explain", *args), args)
 
     def test_defaults_and_shapes(self):
