@@ -66,8 +66,8 @@ class BiasBlock {
       ptx::SyncThreads();
       if (!loaded) {
         facts_.Find(c_, rows);
-        LoadNow<C, QueryTile, kRows>(q_, QuerySource<T>{f_, rows}, f_.dim, f_.q.wide);
-        LoadNow<C, QueryTile, kRows>(dout_, DoutSource<T>{c_, rows}, f_.dim_v, c_.dout.wide);
+        LoadNow<C, QueryTile, kRows>(q_, QuerySource<T>{f_.q, rows}, f_.dim, f_.q.wide);
+        LoadNow<C, QueryTile, kRows>(dout_, QuerySource<T>{c_.dout, rows}, f_.dim_v, c_.dout.wide);
         loaded = true;
       }
       const KeyRows<T> from = KeyRowsOf<T>(f_, rows);

@@ -31,7 +31,6 @@ struct BackwardCall {
   bool grads_f32 = false;  // else in the tensors' dtype
   bool accumulate = false;
   RowStart* rows = nullptr;  // workspace, in lse's layout
-  std::int64_t lse_rows = 0;
 
   // dbias, contiguous, in bias's shape: an axis of size 1 is summed over.
   void* dbias = nullptr;

@@ -47,7 +47,7 @@ class KeyBlock {
       const Item item = c_.keys.At(n);
       const Entry entry = EntryOf(f_, item.b);
       const int first = int(item.rows.first);
-      if (first >= KeyCapacity(f_, item.b)) return;
+      if (first >= entry.capacity) return;
       const Interval keys = {first, Min(item.rows.last, entry.sees.sk)};
       const Interval queries = QueriesSeeing(entry.sees, keys);
       if (!queries.empty()) {
@@ -96,8 +96,8 @@ class KeyBlock {
                kind != TileKind::kFull};
       ptx::SyncThreads();
       facts_.Find(c_, rows);
-      LoadNow<C, QueryTile, kRows>(q_, QuerySource<T>{f_, rows}, f_.dim, f_.q.wide);
-      LoadNow<C, QueryTile, kRows>(dout_, DoutSource<T>{c_, rows}, f_.dim_v, c_.dout.wide);
+      LoadNow<C, QueryTile, kRows>(q_, QuerySource<T>{f_.q, rows}, f_.dim, f_.q.wide);
+      LoadNow<C, QueryTile, kRows>(dout_, QuerySource<T>{c_.dout, rows}, f_.dim_v, c_.dout.wide);
     }
     ptx::SyncThreads();
     Scores s{}, d{};
@@ -115,7 +115,7 @@ class KeyBlock {
     ptx::SyncThreads();
     const Item item = c_.keys.At(n);
     const Entry entry = EntryOf(f_, item.b);
-    const int first = int(item.rows.first), count = KeyCapacity(f_, item.b) - first;
+    const int first = int(item.rows.first), count = int(entry.capacity) - first;
     const int col0 = part * kWidth;
     float scale[Sums::kRows];
     const auto rows = [&](const Gradient& to, int dim) {

@@ -50,16 +50,14 @@ HEED_DEVICE void BackwardQueries(const BackwardCall& c) {
   KeyWalk<kKeys> walk(f, rows, {0, rows.entry.sees.sk});
   if (!walk.Done()) {
     facts.Find(c, rows);
-    LoadNow<C, QueryTile, kRows>(q, QuerySource<T>{f, rows}, f.dim, f.q.wide);
-    LoadNow<C, QueryTile, kRows>(dout, DoutSource<T>{c, rows}, f.dim_v, c.dout.wide);
+    LoadNow<C, QueryTile, kRows>(q, QuerySource<T>{f.q, rows}, f.dim, f.q.wide);
+    LoadNow<C, QueryTile, kRows>(dout, QuerySource<T>{c.dout, rows}, f.dim_v, c.dout.wide);
   }
   const KeyRows<T> keys = KeyRowsOf<T>(f, rows);
   for (; !walk.Done(); walk.Next()) {
     const int key = walk.Key();
     LoadNow<C, KeyTile, kKeys>(k, KeySource<T>{f, keys, f.k, keys.k, key}, f.dim, f.k.wide);
-    TileLoad<C, KeyTile, kKeys> values;
-    values.Begin(v, KeySource<T>{f, keys, f.v, keys.v, key}, f.dim_v, f.v.wide);
-    values.End();
+    LoadNow<C, KeyTile, kKeys>(v, KeySource<T>{f, keys, f.v, keys.v, key}, f.dim_v, f.v.wide);
     ptx::SyncThreads();
     Scores s{}, d{};
     Products::template Multiply<kDim, kKeys>(q, k, s);

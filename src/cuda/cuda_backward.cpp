@@ -49,7 +49,6 @@ PlannedBackward PlanBackward(const Problem& p, const Facts& facts) {
   c.parts = BackwardParts(tile.dim, static_cast<int>(SizeOf(p.dtype)));
   c.grads_f32 = p.f32_grads || fma;
   c.accumulate = p.accumulate;
-  c.lse_rows = LseRows(p);
   c.dbias_f32 = p.f32_grads || p.bias_dtype == DType::kF32;
   if (p.want_dbias) {
     c.bias_batch = static_cast<std::int32_t>(p.bias.batch);
@@ -63,7 +62,7 @@ PlannedBackward PlanBackward(const Problem& p, const Facts& facts) {
   if (BackwardBlocks(p, planned) <= kMostForwardBlocks) {
     planned.kinds = {0, f.kinds.count()};
     planned.rows = {CeilDiv(planned.kinds.bytes, kAlign) * kAlign,
-                    c.lse_rows * std::int64_t{sizeof(RowStart)}};
+                    LseRows(p) * std::int64_t{sizeof(RowStart)}};
     planned.bytes = planned.rows.at + planned.rows.bytes;
   }
   return planned;

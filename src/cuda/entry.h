@@ -16,6 +16,8 @@ struct Entry {
   // is row r % cache.rows of page table[r / cache.rows], and key 0 is row key_row.
   std::int64_t key_batch = 0, key_row = 0;
   const std::int32_t* table = nullptr;
+  // Rows of keys that lie in its tensors, whether they exist or not: gradients of the latter are 0.
+  std::int64_t capacity = 0;
 };
 
 HEED_DEVICE std::int64_t Within(const std::int32_t* array, std::int64_t at, std::int64_t low,
@@ -46,6 +48,7 @@ HEED_DEVICE Entry EntryOf(const ForwardCall& c, std::int64_t b) {
     if (c.cache.table) e.table = c.cache.table + b * c.cache.blocks;
     sk = filled - e.key_row;
   }
+  e.capacity = sk;
   if (c.key_lengths) sk = Within(c.key_lengths, b, 0, sk);
   e.sees = c.rule;
   e.sees.sq = sq;

@@ -41,7 +41,7 @@ class ForwardBlock {
     const KeyRows<T> keys = KeyRowsOf<T>(c_, rows);
     {
       TileLoad<C, QueryTile, kRows> q;
-      q.Begin(q_, QuerySource<T>{c_, rows}, c_.dim, c_.q.wide);
+      q.Begin(q_, QuerySource<T>{c_.q, rows}, c_.dim, c_.q.wide);
       q.End();
     }
     TileLoad<C, KeyTile, kKeys> k, v;

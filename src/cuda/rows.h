@@ -45,20 +45,20 @@ HEED_DEVICE bool FitsTile(std::int64_t step, int* narrow) {
 // As sources of a TileLoad.
 template <class T>
 struct QuerySource {
-  const ForwardCall& call;
+  const Rows& tensor;  // q, or what lies like it: dout
   const QueryRows& rows;
 
   HEED_DEVICE bool Exists(int r) const { return r < rows.count; }
-  HEED_DEVICE const T* At(int r) const {
-    return static_cast<const T*>(call.q.data) +
-           QueryAt(call.q.steps, rows.entry, rows.Head(r), rows.Query(r));
-  }
+  HEED_DEVICE const T* At(int r) const { return Of(rows.Head(r), rows.Query(r)); }
   HEED_DEVICE int First() const { return rows.first; }
-  HEED_DEVICE const T* Start() const {
-    return static_cast<const T*>(call.q.data) + QueryAt(call.q.steps, rows.entry, rows.head, 0);
-  }
+  HEED_DEVICE const T* Start() const { return Of(rows.head, 0); }
   HEED_DEVICE bool Even(int* step) const {
-    return FitsTile(call.q.steps.row, step) && rows.group == 1;
+    return FitsTile(tensor.steps.row, step) && rows.group == 1;
+  }
+
+ private:
+  HEED_DEVICE const T* Of(int head, int query) const {
+    return static_cast<const T*>(tensor.data) + QueryAt(tensor.steps, rows.entry, head, query);
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include "cuda/fragments.h"
 #include "cuda/rows.h"
+#include "cuda/warps.h"
 
 namespace heed::cuda {
 
@@ -18,22 +19,6 @@ struct RowState {
     for (int r = 0; r < kRows; r++) m[r] = ptx::NegInf(), l[r] = 0;
   }
 };
-
-template <int kLanes>
-HEED_DEVICE float MaxOver(float x) {
-  HEED_UNROLL
-  for (int bits = 1; bits < kLanes; bits *= 2) {
-    const float other = ptx::ShuffleXor(x, bits);
-    x = other > x ? other : x;
-  }
-  return x;
-}
-template <int kLanes>
-HEED_DEVICE float SumOver(float x) {
-  HEED_UNROLL
-  for (int bits = 1; bits < kLanes; bits *= 2) x += ptx::ShuffleXor(x, bits);
-  return x;
-}
 
 // Scores to probabilities relative to the new maximum; rescale[r] is what sums so far are multiplied
 // by. factor > 0 turns a score into powers of two. A row of -infinity stays all 0; a score of NaN or

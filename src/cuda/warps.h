@@ -19,19 +19,24 @@ HEED_DEVICE std::int64_t ItemStep() {
   return std::int64_t{ptx::GridX()} * C::kWarps;
 }
 
-// Over all lanes, for all lanes; the order of the sum is fixed.
-HEED_DEVICE float WarpMax(float x) {
+// Over kLanes neighbouring lanes, for each of them; the order of the sum is fixed.
+template <int kLanes>
+HEED_DEVICE float MaxOver(float x) {
   HEED_UNROLL
-  for (int by = 16; by > 0; by /= 2) {
-    const float other = ptx::ShuffleXor(x, by);
+  for (int bits = 1; bits < kLanes; bits *= 2) {
+    const float other = ptx::ShuffleXor(x, bits);
     x = other > x ? other : x;
   }
   return x;
 }
-HEED_DEVICE float WarpSum(float x) {
+template <int kLanes>
+HEED_DEVICE float SumOver(float x) {
   HEED_UNROLL
-  for (int by = 16; by > 0; by /= 2) x += ptx::ShuffleXor(x, by);
+  for (int bits = 1; bits < kLanes; bits *= 2) x += ptx::ShuffleXor(x, bits);
   return x;
 }
+
+HEED_DEVICE float WarpMax(float x) { return MaxOver<32>(x); }
+HEED_DEVICE float WarpSum(float x) { return SumOver<32>(x); }
 
 }  // namespace heed::cuda

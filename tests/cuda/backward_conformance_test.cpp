@@ -3,7 +3,6 @@
 // schedules, with HEED_LONG_TESTS under all, which must give the same bits.
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <tuple>
 
 #include "cases_run.h"
@@ -11,12 +10,6 @@
 
 namespace heed::cuda {
 namespace {
-
-std::vector<std::string> CasePaths() {
-  const Result<std::vector<std::string>> paths =
-      verify::ExpandPaths({std::string(HEED_SOURCE_DIR) + "/tests/data/conformance"});
-  return paths ? *paths : std::vector<std::string>{};
-}
 
 class Conformance : public testing::TestWithParam<std::tuple<std::string, On>> {};
 
@@ -34,13 +27,7 @@ TEST_P(Conformance, BackwardIsWithinItsBounds) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Conformance,
-                         testing::Combine(testing::ValuesIn(CasePaths()),
-                                          testing::ValuesIn(Everywhere())),
-                         [](const auto& test) {
-                           return std::get<1>(test.param).name() + "_" +
-                                  std::filesystem::path(std::get<0>(test.param)).stem().string();
-                         });
+INSTANTIATE_TEST_SUITE_P(Cases, Conformance, ConformanceCases(), ConformanceName());
 
 }  // namespace
 }  // namespace heed::cuda

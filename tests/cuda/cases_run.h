@@ -2,12 +2,17 @@
 // give the same bits. Not here: which calls.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <filesystem>
 #include <functional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "emulated_device.h"
 #include "heed/heed.h"
+#include "verify/conformance.h"
 
 namespace heed::cuda {
 
@@ -50,5 +55,21 @@ void UnderSchedule(int which, int arch, F&& run) {
     ASSERT_EQ(device.bits, first) << "another schedule, other bits";
   }
 }
+
+// The files of the conformance cases, and with every place to run them: what a test of them is made of.
+inline std::vector<std::string> CasePaths() {
+  const Result<std::vector<std::string>> paths =
+      verify::ExpandPaths({std::string(HEED_SOURCE_DIR) + "/tests/data/conformance"});
+  return paths ? *paths : std::vector<std::string>{};
+}
+inline auto ConformanceCases() {
+  return testing::Combine(testing::ValuesIn(CasePaths()), testing::ValuesIn(Everywhere()));
+}
+struct ConformanceName {
+  std::string operator()(const testing::TestParamInfo<std::tuple<std::string, On>>& test) const {
+    return std::get<1>(test.param).name() + "_" +
+           std::filesystem::path(std::get<0>(test.param)).stem().string();
+  }
+};
 
 }  // namespace heed::cuda

@@ -3,8 +3,6 @@
 // HEED_LONG_TESTS under all, which must give the same bits.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <filesystem>
 #include <tuple>
 
 #include "cases_run.h"
@@ -12,12 +10,6 @@
 
 namespace heed::cuda {
 namespace {
-
-std::vector<std::string> CasePaths() {
-  const Result<std::vector<std::string>> paths =
-      verify::ExpandPaths({std::string(HEED_SOURCE_DIR) + "/tests/data/conformance"});
-  return paths ? *paths : std::vector<std::string>{};
-}
 
 class Conformance : public testing::TestWithParam<std::tuple<std::string, On>> {};
 
@@ -40,13 +32,7 @@ TEST_P(Conformance, ForwardIsWithinItsBounds) {
   });
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Conformance,
-                         testing::Combine(testing::ValuesIn(CasePaths()),
-                                          testing::ValuesIn(Everywhere())),
-                         [](const auto& test) {
-                           return std::get<1>(test.param).name() + "_" +
-                                  std::filesystem::path(std::get<0>(test.param)).stem().string();
-                         });
+INSTANTIATE_TEST_SUITE_P(Cases, Conformance, ConformanceCases(), ConformanceName());
 
 TEST(ConformanceCases, AreThere) { EXPECT_EQ(CasePaths().size(), 69u); }
 
