@@ -119,6 +119,8 @@ const std::vector<Wrong>& Wrongs() {
       {"page_twice_in_an_entry", kPages,
        [](Sample* s) {  // rows 33 to 40: the end of block 4 and nearly all of block 5
          s->problem.cache.new_len = 8;
+         s->k_new.bytes.resize(8 * s->k_new.bytes.size());  // of 8 rows, not what is behind them
+         s->v_new.bytes.resize(8 * s->v_new.bytes.size());
          s->cache_seqlens = {33, 0, 0};
          std::iota(s->block_table.begin(), s->block_table.end(), 0);
          s->block_table[5] = s->block_table[4];
