@@ -217,21 +217,21 @@ class Backward : BackwardSums<F> {
       };
       ask(w_.queries.q_t, Packed::Units(in_.dim));
       ask(w_.queries.dout_t, Packed::Units(in_.dim_v));
-      ask(w_.queries.q, Packed::WideUnits(in_.dim));
-      ask(w_.queries.dout, Packed::WideUnits(in_.dim_v));
+      ask(w_.queries.q, w_.queries.wide);
+      ask(w_.queries.dout, w_.queries.wide_v);
     }
     const E* const q = static_cast<const E*>(in_.q) + QueryAt(in_.q_steps, entry_, head, i);
     const E* const dout = static_cast<const E*>(c_.dout) + QueryAt(c_.dout_steps, entry_, head, i);
     const float* const dq = c_.dq_parts + (c_.PartRows(unit_, part_, next_.g) + i) * c_.dq_step;
     for (int r = rows * part / parts; r < rows * (part + 1) / parts; r++) {
-      if (!c_.packs_ahead || !Base::wide_) Ask(q + r * in_.q_steps.row, in_.dim * sizeof(E));
-      if (!c_.packs_ahead || !Base::wide_v_)
+      if (!c_.packs_ahead || !Base::wide_q_) Ask(q + r * in_.q_steps.row, in_.dim * sizeof(E));
+      if (!c_.packs_ahead || !Base::wide_dout_)
         Ask(dout + r * c_.dout_steps.row, in_.dim_v * sizeof(E));
       Ask(dq + r * c_.dq_step, in_.dim * sizeof(float));
       AskKeys(in_.mask, 1, head, i + r, keys);
       // The rest of a row of the bias is asked for while its first keys are worked on.
       AskKeys(in_.bias, in_.bias_f32 ? 4 : sizeof(E), head, i + r,
-              keys < kStage<X> ? keys : kStage<X>);
+              keys < kStage ? keys : kStage);
     }
   }
   // `keys` keys of query i of the next block.

@@ -22,10 +22,11 @@ class BackwardBlock {
     w_.Carve(workspace, call);
     w_.bias->step = 0;
     factors_ = ScoreFactors::Of<X>(in_.terms);
-    packs_k_ = PacksK<F>(in_.dim, false);
-    packs_v_ = PacksK<F>(in_.dim_v, false);
-    wide_ = PacksV<F>(in_.dim, false);
-    wide_v_ = PacksV<F>(in_.dim_v, false);
+    packs_k_ = CopiesK<F>(c_);
+    packs_v_ = CopiesV<F>(c_);
+    wide_k_ = PacksV<F>(in_.dim, false);
+    wide_q_ = WidensQ<F>(c_);
+    wide_dout_ = WidensDout<F>(c_);
   }
 
  protected:
@@ -39,10 +40,10 @@ class BackwardBlock {
   // Keys and values of a block to where the products read them.
   void PackKeys(std::int64_t k0, int keys) {
     const E* rows[kMaxKeys];
-    if (packs_k_ || wide_) {
+    if (packs_k_ || wide_k_) {
       for (int r = 0; r < keys; r++) rows[r] = keys_.K(k0 + r);
       if (packs_k_) PackK<F>(rows, keys, in_.dim, w_.k);
-      if (wide_) PackV<F>(rows, keys, in_.dim, w_.kd);
+      if (wide_k_) PackV<F>(rows, keys, in_.dim, w_.kd);
     }
     if (packs_v_) {
       for (int r = 0; r < keys; r++) rows[r] = keys_.V(k0 + r);
@@ -70,12 +71,12 @@ class BackwardBlock {
   // Q alone: for the scores.
   void PackScoreQueries(int t, const Item& item) {
     PackTile(t, item, in_.q, in_.q_steps, in_.dim, factors_.q, w_.queries.q_t,
-             wide_ ? w_.queries.q : nullptr);
+             wide_q_ ? w_.queries.q : nullptr);
   }
   void PackQueries(int t, const Item& item) {
     PackScoreQueries(t, item);
     PackTile(t, item, c_.dout, c_.dout_steps, in_.dim_v, 1.f, w_.queries.dout_t,
-             wide_v_ ? w_.queries.dout : nullptr);
+             wide_dout_ ? w_.queries.dout : nullptr);
   }
   // Rows of q or dout, transposed for the scores and, where `wide` is given, as the sums read them;
   // both arrays hold all tiles.
@@ -151,28 +152,34 @@ class BackwardBlock {
   // What the sums multiply with: rows of K, Q and dout as wide as whole vectors, in place where they
   // lie so.
   const U* KeysForSums(std::int64_t k0) const {
-    return wide_ ? w_.kd : reinterpret_cast<const U*>(keys_.K(k0));
+    if (wide_k_) return w_.kd;
+    return packs_k_ ? w_.k : reinterpret_cast<const U*>(keys_.K(k0));
   }
-  std::int64_t KeysForSumsStep() const { return wide_ ? w_.wide_step : keys_.k_step; }
+  std::int64_t KeysForSumsStep() const {
+    if (wide_k_) return w_.wide_step;
+    return packs_k_ ? w_.k_step : keys_.k_step;
+  }
   const U* QueriesForSums(std::int64_t h, std::int64_t i) const {
-    if (wide_) return w_.queries.q + slot_ * Packed::WideUnits(in_.dim);
+    if (wide_q_) return w_.queries.q + slot_ * w_.queries.wide;
     return reinterpret_cast<const U*>(static_cast<const E*>(in_.q) +
                                       QueryAt(in_.q_steps, entry_, h, i));
   }
-  std::int64_t QueriesForSumsStep() const { return wide_ ? w_.wide_step : in_.q_steps.row; }
+  std::int64_t QueriesForSumsStep() const { return wide_q_ ? w_.wide_step : in_.q_steps.row; }
   const U* DoutForSums(std::int64_t h, std::int64_t i) const {
-    if (wide_v_) return w_.queries.dout + slot_ * Packed::WideUnits(in_.dim_v);
+    if (wide_dout_) return w_.queries.dout + slot_ * w_.queries.wide_v;
     return reinterpret_cast<const U*>(static_cast<const E*>(c_.dout) +
                                       QueryAt(c_.dout_steps, entry_, h, i));
   }
-  std::int64_t DoutForSumsStep() const { return wide_v_ ? w_.wide_v_step : c_.dout_steps.row; }
+  std::int64_t DoutForSumsStep() const {
+    return wide_dout_ ? w_.wide_v_step : c_.dout_steps.row;
+  }
 
   const BackwardCall& c_;
   const ForwardCall& in_;
   GradientWork<F> w_;
   ScoreFactors factors_;
   bool packs_k_, packs_v_;  // for the scores
-  bool wide_, wide_v_;      // for the sums
+  bool wide_k_, wide_q_, wide_dout_;  // for the sums
   std::int64_t slot_ = 0;   // of tile 0 among the packed queries
   // Of the current unit.
   std::int64_t b_ = 0, kv_head_ = 0;

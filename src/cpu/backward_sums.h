@@ -23,23 +23,21 @@ class BackwardSums : protected BackwardBlock<F> {
   using Base::Base;
 
  protected:
-  // dq of tile t: dS times K, into the part's sum.
+  // dq of tile t: dS times K, into the part's sum, which holds nothing the first time.
   void AddQuerySums(int t, std::int64_t i, std::int64_t k0) {
     const std::int64_t row = c_.PartRows(unit_, part_, g_) + i;
     float* const dq = c_.dq_parts + row * c_.dq_step;
-    if (!c_.touched[row / kRows]) {
-      c_.touched[row / kRows] = 1;
-      __builtin_memset(dq, 0, kRows * c_.dq_step * sizeof(float));
-    }
+    const bool first = !c_.touched[row / kRows];
+    c_.touched[row / kRows] = 1;
     for (int v = 0, take; v < w_.padded / W; v += take) {
       take = ColsAtOnce(w_.padded / W - v);
-      QuerySumsOf<kMaxCols>(t, k0, take, v, dq + v * W);
+      QuerySumsOf<kMaxCols>(t, k0, take, v, first, dq + v * W);
     }
   }
   template <int kCols>
-  void QuerySumsOf(int t, std::int64_t k0, int take, int v, float* dq) {
+  void QuerySumsOf(int t, std::int64_t k0, int take, int v, bool first, float* dq) {
     if constexpr (kCols > 1)
-      if (take < kCols) return QuerySumsOf<kCols - 1>(t, k0, take, v, dq);
+      if (take < kCols) return QuerySumsOf<kCols - 1>(t, k0, take, v, first, dq);
     constexpr int kStep = AccumulateRows(kCols);
     const RowState& rows = w_.rows[t];
     AccumulateArgs a = {};
@@ -51,9 +49,10 @@ class BackwardSums : protected BackwardBlock<F> {
       a.runs = runs;
       a.rows = rows.rows - r < kStep ? rows.rows - r : kStep;
       a.count = RunsOf<kPair>(rows, w_.live[t], r, a.rows, k0, runs);
-      if (a.count == 0) continue;
+      if (a.count == 0 && !first) continue;
       a.pt = w_.zs + t * kRows + r;
-      a.from = a.out = dq + static_cast<std::int64_t>(r) * c_.dq_step;
+      a.out = dq + static_cast<std::int64_t>(r) * c_.dq_step;
+      a.from = first ? nullptr : a.out;
       AccumulateTile<X, kCols, kDown, 1>(a);
     }
   }

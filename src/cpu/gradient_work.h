@@ -16,9 +16,33 @@ inline constexpr int kMostSumRows = kAcc;  // of an accumulate tile, one column 
 //   for each of `tiles` query tiles   rows, facts, live; packed, where the wave does not hold them so
 //   for their queries and the block   p, ds, zs (gradient_tile.h)
 //   for the block of keys             dk, dv [keys][padded], sums of the bias' gradient; packed: k, v
-//                                     [keys][step] for the scores, kd [key units][step] for dq
+//                                     [keys][step] for the scores, kd [key units][step] for dq, where
+//                                     that does not read k
 //   for kColumnsAtOnce columns        scores, rate [kKeys][kRows], keep
 //   for a score tile                  dp [kKeys][kRows], bias, tails
+// What is copied though the products could read it where it lies: rows that do not follow each other
+// (of interleaved heads), which no prefetcher of the hardware follows and which meet few sets of the L1
+// (grouped heads of d = 64: 2 to 4 points). Copies change no bit.
+HEED_INLINE bool Apart(const Steps& steps, int dim) { return steps.row != dim; }
+// For the scores.
+template <class F>
+HEED_INLINE bool CopiesK(const BackwardCall& c) {
+  return PacksK<F>(c.in.dim, false) || Apart(c.in.k_steps, c.in.dim);
+}
+template <class F>
+HEED_INLINE bool CopiesV(const BackwardCall& c) {
+  return PacksK<F>(c.in.dim_v, false) || Apart(c.in.v_steps, c.in.dim_v);
+}
+// For the sums.
+template <class F>
+HEED_INLINE bool WidensQ(const BackwardCall& c) {
+  return PacksV<F>(c.in.dim, false) || Apart(c.in.q_steps, c.in.dim);
+}
+template <class F>
+HEED_INLINE bool WidensDout(const BackwardCall& c) {
+  return PacksV<F>(c.in.dim_v, false) || Apart(c.dout_steps, c.in.dim_v);
+}
+
 // Queries of consecutive tiles, packed:
 //
 //   q_t, dout_t [tile][unit][kRows]             for the scores
@@ -27,19 +51,22 @@ template <class F>
 struct PackedQueries {
   using U = typename F::X::U;
   U *q_t, *dout_t, *q, *dout;
+  std::int64_t wide, wide_v;  // units of a tile of q and dout; 0: there are none
 
   // Where the tensors of `tiles` tiles lie from `base` on; returns their size in units. With base null
-  // only the size means anything.
-  std::int64_t Carve(U* base, std::int64_t tiles, int dim, int dim_v) {
+  // only the sizes mean anything.
+  std::int64_t Carve(U* base, std::int64_t tiles, const BackwardCall& c) {
+    wide = WidensQ<F>(c) ? WideUnits(c.in.dim) : 0;
+    wide_v = WidensDout<F>(c) ? WideUnits(c.in.dim_v) : 0;
     std::int64_t units = 0;
     const auto take = [&](U*& to, std::int64_t each) {
       to = base ? base + units : nullptr;
       units += (tiles * each + 15) / 16 * 16;  // whole cache lines
     };
-    take(q_t, Units(dim));
-    take(dout_t, Units(dim_v));
-    take(q, WideUnits(dim));
-    take(dout, WideUnits(dim_v));
+    take(q_t, Units(c.in.dim));
+    take(dout_t, Units(c.in.dim_v));
+    take(q, wide);
+    take(dout, wide_v);
     return units;
   }
   // Of a tile.
@@ -47,9 +74,7 @@ struct PackedQueries {
     return static_cast<std::int64_t>((dim + F::X::kPair - 1) / F::X::kPair) * kRows;
   }
   static std::int64_t WideUnits(int dim) {
-    return PacksV<F>(dim, false)
-               ? static_cast<std::int64_t>(kRows / F::X::kPair) * PackedStep(RoundUp(dim, W))
-               : 0;
+    return static_cast<std::int64_t>(kRows / F::X::kPair) * PackedStep(RoundUp(dim, W));
   }
 };
 
@@ -93,9 +118,9 @@ struct GradientWork {
     take(dbias, 1);
     take(keep, kColumnsAtOnce);
     U* own = nullptr;
-    if (!c.packs_ahead) take(own, queries.Carve(nullptr, tiles, dim, dim_v));
+    if (!c.packs_ahead) take(own, queries.Carve(nullptr, tiles, c));
     queries.Carve(c.packs_ahead ? static_cast<U*>(c.packed) : own,
-                  c.packs_ahead ? c.TilesOfWave() : tiles, dim, dim_v);
+                  c.packs_ahead ? c.TilesOfWave() : tiles, c);
     take(p, sum_keys * kAcross<typename F::X>);
     take(ds, sum_keys * kAcross<typename F::X>);
     if (F::X::kDot)
@@ -107,8 +132,8 @@ struct GradientWork {
     float* sums;
     take(sums, c.dbias.kind == BiasGradient::Kind::kKeys ? keys * W : 0);
     if (base) dbias->keys = reinterpret_cast<float(*)[W]>(sums);
-    take(k, PacksK<F>(dim, false) ? keys * k_step : 0);
-    take(v, PacksK<F>(dim_v, false) ? keys * v_step : 0);
+    take(k, CopiesK<F>(c) ? keys * k_step : 0);
+    take(v, CopiesV<F>(c) ? keys * v_step : 0);
     take(kd, PacksV<F>(dim, false) ? (keys + kPair - 1) / kPair * wide_step : 0);
     take(k_tail, static_cast<std::int64_t>(kKeys) * units);
     take(v_tail, static_cast<std::int64_t>(kKeys) * units_v);

@@ -45,7 +45,7 @@ std::int64_t Workspace(const BackwardCall& call) {
 std::int64_t Packed(const BackwardCall& call) {
   std::int64_t units = 0;
   WithFormat(call.in.dtype, [&]<class F>(F) {
-    units = PackedQueries<F>().Carve(nullptr, call.TilesOfWave(), call.in.dim, call.in.dim_v);
+    units = PackedQueries<F>().Carve(nullptr, call.TilesOfWave(), call);
   });
   return units * 4;
 }

@@ -82,7 +82,6 @@ HEED_INLINE const typename X::U* KeyTile(const typename X::U* packed, int packed
 template <class F>
 HEED_INLINE void AimBias(const ForwardCall& c, const RowFacts& facts, const RowState& rows,
                          int keys, BiasStage* stage, ScoreArgs<typename F::X>* a) {
-  using X = typename F::X;
   using Full = Format<DType::kF32>;
   if (facts.one_bias) {
     const std::int64_t row = facts.bias[0], k0 = a->j - a->key;
@@ -96,18 +95,18 @@ HEED_INLINE void AimBias(const ForwardCall& c, const RowFacts& facts, const RowS
     a->bias = stage->values[0] + a->key;
     return;
   }
-  const int in = a->key % kStage<X>;
+  const int in = a->key % kStage;
   const std::int64_t j = a->j - in;
   const bool staged = stage->at >= 0 && (stage->step == 0 || stage->at == j);
   if (!staged) {
-    const int n = keys - (a->key - in) < kStage<X> ? keys - (a->key - in) : kStage<X>;
+    const int n = keys - (a->key - in) < kStage ? keys - (a->key - in) : kStage;
     if (c.bias_f32)
       StageBias<Full>(c.bias, facts, rows.vectors, j, n, stage);
     else
       StageBias<F>(c.bias, facts, rows.vectors, j, n, stage);
   }
   LookAheadInBias(c.bias, c.bias_f32 ? 4 : std::int64_t{sizeof(typename F::E)}, facts, rows.rows,
-                  j + kStage<X>, kStage<X>, in / kKeys);
+                  j + kStage, kStage, in / kKeys);
   a->bias_step = stage->step;
   a->bias = stage->values[0] + in * stage->step;
 }

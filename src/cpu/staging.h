@@ -9,14 +9,12 @@ namespace heed::cpu::HEED_ISA {
 
 // Keys staged at once. Each of a tile's rows lies in a page of its own, more pages than the first
 // TLB holds: with 16 keys at a time, and pages of 4 KB, the visits cost 5 to 7 points. 64 push the
-// queries of floats out of L1 (3 points); those of pairs take half the room (2 points better).
-template <class X>
-inline constexpr int kStage = X::kDot ? 64 : 32;
-inline constexpr int kMostStaged = 64;
-static_assert(kMostStaged % W == 0 && 32 % W == 0 && 32 % kKeys == 0);
+// queries out of L1 (3 points; with pairs 1 to 3).
+inline constexpr int kStage = 32;
+static_assert(kStage % W == 0 && kStage % kKeys == 0);
 
 struct BiasStage {
-  float values[kMostStaged][kRows];
+  float values[kStage][kRows];
   std::int64_t at;  // the key that values[0] belongs to; -1: none
   // Floats from key to key: kRows, 0 where all keys have the same, or 1 where all rows do.
   int step;
@@ -120,7 +118,7 @@ HEED_NOINLINE void StageBiasRow(const Spread& bias, std::int64_t row, std::int64
   for (key = 0; key < last; key += W) check.Note(Load(values + key));
   check.Settle(values, 1, last / W);
 }
-static_assert(kMaxKeys <= kMostStaged * kRows, "a block's keys fit");
+static_assert(kMaxKeys <= kStage * kRows, "a block's keys fit");
 
 // Asks for a part of the stage of `keys` keys from j on: bias bytes come from memory or the outer
 // caches, and in one burst they would wait for each other. A tile in keys / kKeys calls, it asks for
