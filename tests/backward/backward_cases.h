@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "backward_testing.h"
+#include "backward_call.h"
 #include "cases.h"
 #include "cases_axes.h"
 

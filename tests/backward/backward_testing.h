@@ -1,5 +1,5 @@
-// backward_testing.h: backward calls made of the cases of the forward, one guarded run of them, and
-// the judgement of their gradients. Not here: which cases (backward_cases.h).
+// backward_testing.h: one guarded run of a backward call, and the judgement of its gradients. Not here:
+// calls (backward_call.h), which of them (backward_cases.h).
 #pragma once
 
 #include <gtest/gtest.h>
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "backward_call.h"
 #include "cases.h"
 #include "heed/heed.h"
 #include "options/options_testing.h"
@@ -22,28 +23,6 @@ namespace heed::testing_backward {
 using testing_options::Engine;
 using testing_options::Engines;
 using testing_options::ExpectSameBits;
-
-/// What a backward call adds to the case of a forward one.
-struct Wishes {
-  bool dlse = false;
-  bool dbias = false, dsinks = false;  ///< where the case has a bias, sinks
-  bool f32_grads = false;
-  cases::Placement placement = cases::Placement::kDense;  ///< of dout and the gradients
-};
-
-/// A backward call: a case's inputs, dout and dlse. Gaps of dout hold NaN.
-struct Call {
-  cases::Sample sample;
-  Problem problem;  ///< op = kBackward
-  verify::Guarded dout;
-  std::vector<float> dlse;
-
-  /// The forward of the same problem, with lse.
-  Problem Forward() const;
-  /// All inputs but o and lse; outputs are null.
-  Buffers Inputs();
-};
-Call MakeCall(const cases::Case& c, const Wishes& wishes);
 
 /// The gradients of one run, each in guarded memory; those that were not asked for are empty.
 struct Gradients {
