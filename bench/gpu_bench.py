@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Times of the cuda backend beside PyTorch's flash, efficient and cuDNN attention, in one run
-(`make gpu-bench`); writes bench/results/<date>-<gpu>-cuda.{json,md}. Needs nvcc, g++ and torch.
+"""Times of the cuda backend, forward, backward and decoding, beside PyTorch's flash, efficient and cuDNN
+attention and flash-attn where it is installed, in one run, and memory over N (`make gpu-bench`); writes
+bench/results/<date>-<gpu>-cuda.{json,md}. Needs nvcc, g++ and torch.
 
 A row: 10 calls of each side to warm up, then rounds in which the sides take turns, each for a tenth of a
 second of calls timed by CUDA events, the L2 cache overwritten before every call; the median of a round is
-its figure, and that of the rounds the row's. Ratios are of one run. A few rows of every result are judged
-against float64. With --rehearse on the CPU, small, against PyTorch's plain attention: everything but the
+its figure, and that of the rounds the row's. Ratios are of one run. Of a backward the gradients alone are timed,
+of others by autograd. A few rows of every result, of a backward all gradients of a head, are judged against
+float64. With --rehearse on the CPU, small, against PyTorch's plain attention: everything but the
 GPU. Exit 1: a result is wrong. 2: it does not build. 3: there is no GPU here."""
 import argparse
 import contextlib
@@ -20,11 +22,10 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-sys.path[:0] = [os.path.join(ROOT, "tests", "gpu"), os.path.join(ROOT, "scripts")]
+sys.path[:0] = [HERE, os.path.join(ROOT, "tests", "gpu"), os.path.join(ROOT, "scripts")]
 
 import gpu_build  # pylint: disable=wrong-import-position
 
-PEERS = ("cudnn", "flash", "efficient")
 FLUSH_BYTES = 512 << 20  # more than any L2 cache, and a tenth of a millisecond
 
 
@@ -32,14 +33,15 @@ def rows(rehearse):
     """(group, label, spec as a dictionary)"""
     tokens, width = (256, 128) if rehearse else (16384, 2048)
     lengths = (64, 128) if rehearse else (1024, 2048, 4096, 8192, 16384)
-    for dtype, dims in (("bf16", (64, 128, 256)), ("f16", (128,))):
-        for dim in dims if not rehearse else (64,):
-            for causal in (False, True):
-                for n in lengths:
-                    heads = max(1, width // dim)
-                    yield ("forward", f"{dtype} d={dim} N={n}{' causal' if causal else ''}",
-                           {"batch": tokens // n, "sq": n, "sk": n, "heads": heads, "kv_heads": heads, "dim": dim,
-                            "dtype": dtype, "causal": causal, "layout": "bhsd"})
+    for group in ("forward", "backward"):
+        for dtype, dims in (("bf16", (64, 128, 256)), ("f16", (128,))):
+            for dim in dims if not rehearse else (64,):
+                for causal in (False, True):
+                    for n in lengths:
+                        heads = max(1, width // dim)
+                        yield (group, f"{dtype} d={dim} N={n}{' causal' if causal else ''}",
+                               {"batch": tokens // n, "sq": n, "sk": n, "heads": heads, "kv_heads": heads, "dim": dim,
+                                "dtype": dtype, "causal": causal, "layout": "bhsd"})
     for keys in (96,) if rehearse else (4096, 16384, 65536):
         for batch, heads, kv_heads in ((1, 32, 8), (16, 32, 8), (16, 32, 32)):
             for layout in ("bhsd", "paged"):
@@ -49,16 +51,18 @@ def rows(rehearse):
                         "dtype": "bf16", "layout": layout, "page": 64})
 
 
-def work(spec):
-    """(flops of visible pairs, bytes of all tensors) of a call."""
+def work(group, spec):
+    """(flops of visible pairs, bytes of all tensors) of a call: two products of tiles, or five."""
     pairs = spec["batch"] * spec["heads"] * spec["sq"] * spec["sk"] / (2 if spec.get("causal") else 1)
     element = 2
     tokens = spec["batch"] * spec["dim"] * element
-    return 4 * pairs * spec["dim"], tokens * (2 * spec["sq"] * spec["heads"] + 2 * spec["sk"] * spec["kv_heads"])
+    return ((10 if group == "backward" else 4) * pairs * spec["dim"],
+            tokens * (2 * spec["sq"] * spec["heads"] + 2 * spec["sk"] * spec["kv_heads"]))
 
 
 class CpuClock:
     """Stands in for events in a rehearsal."""
+    warm_up = 1
 
     def time(self, calls):
         times = []
@@ -72,6 +76,7 @@ class CpuClock:
 class GpuClock:
     """Every call between two events, the L2 cache overwritten before it. The overwriting also gives the
     CPU time to put the call on the stream, so that its own time does not show."""
+    warm_up = 10
 
     def __init__(self, torch):
         self.torch = torch
@@ -91,36 +96,12 @@ class GpuClock:
         return [first.elapsed_time(last) * 1e-3 for first, last in pairs]
 
 
-def peer(torch, name, made):
-    """(context, PyTorch's call within it), or the sentence with which it refuses."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel  # pylint: disable=import-outside-toplevel
-    backend = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION,
-               "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH}[name]
-    spec = made.spec
-    q, k, v = made.q, made.k, made.v
-    if made.cached():  # the same numbers without pages: PyTorch has none
-        pages = made.arrays["block_table"].long()
-        k, v = (x[pages].flatten(1, 2)[:, :spec.sk].contiguous() for x in (k, v))
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    more = {"enable_gqa": True} if spec.heads != spec.kv_heads else {}
-
-    attend = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=spec.causal, **more)
-    # The choice of a backend is made outside of what is timed.
-    choice = lambda: sdpa_kernel(backend)
-    try:
-        with choice():
-            attend()
-    except RuntimeError as error:
-        return str(error).strip().splitlines()[0]
-    return choice, attend
-
-
 def measure(clock, sides, rounds, seconds):
     """name -> the figures of the rounds, in seconds."""
     count = {}
     for name, (choice, call) in sides.items():
         with choice():
-            clock.time([call] * 10)
+            clock.time([call] * clock.warm_up)
             once = statistics.median(clock.time([call] * 3))
         count[name] = max(3, min(500, int(seconds / max(once, 1e-7))))
     figures = {name: [] for name in sides}
@@ -131,32 +112,45 @@ def measure(clock, sides, rounds, seconds):
     return figures
 
 
-def one_row(torch, calls, engine, args, spec):
+def judged(calls, engine, group, runner):
+    """What is wrong with a call's results."""
+    import chunks  # pylint: disable=import-outside-toplevel
+    spec = runner.made.spec
+    last = spec.kv_heads - 1
+    if group == "backward":
+        verdicts = [chunks.judge(runner, spec.batch - 1, last)]
+    else:
+        verdicts = [calls.judge(engine, runner, b, first, 16, last)
+                    for b, first in ((0, 0), (spec.batch - 1, max(0, spec.sq - 16)))]
+    return [words for right, words in verdicts if not right]
+
+
+def one_row(calls, engine, args, group, spec):
     """The row's figures, and what is wrong with its results."""
-    device, backend = ("cpu", "cpu") if args.rehearse else ("cuda", "cuda")
+    import gpu_peers  # pylint: disable=import-outside-toplevel
+    import gradients  # pylint: disable=import-outside-toplevel
+    device = "cpu" if args.rehearse else "cuda"
     spec = calls.Spec(**spec, seed=1)
     made = calls.make(spec, device)
     if spec.layout == "paged":  # entries of one length: PyTorch has no others
         made.lengths = [(spec.sq, spec.sk)] * spec.batch
         made.arrays["cache_seqlens"].fill_(spec.sk)
-    runner = calls.Runner(engine, made, backend)
+    runner = (gradients.Gradients if group == "backward" else calls.Runner)(engine, made, device)
     runner.poison()
     runner.run()
-    wrong = []
-    for b, first in ((0, 0), (spec.batch - 1, max(0, spec.sq - 16))):
-        right, words = calls.judge(engine, runner, b, first, 16, spec.kv_heads - 1)
-        if not right:
-            wrong.append(words)
+    wrong = judged(calls, engine, group, runner)
     sides, refused = {"heed": (contextlib.nullcontext, runner.run)}, {}
-    for name in ("math",) if args.rehearse else PEERS:
-        side = peer(torch, name, made)
+    memory = {"heed": runner.call.workspace_bytes() + sum(x.nbytes for x in runner.results.values())}
+    for name in ("math",) if args.rehearse else gpu_peers.PEERS:
+        side = gpu_peers.peer(name, made, runner.dout if group == "backward" else None)
         if isinstance(side, str):
             refused[name] = side
         else:
             sides[name] = side
+            memory[name] = gpu_peers.memory(side)
     figures = measure(args.clock, sides, args.rounds, args.seconds)
     return {"seconds": {name: statistics.median(times) for name, times in figures.items()}, "rounds": figures,
-            "refused": refused, "wrong": wrong, "plan": runner.call.describe().splitlines()[0]}
+            "memory": memory, "refused": refused, "wrong": wrong, "plan": runner.call.describe().splitlines()[0]}
 
 
 def machine(torch, rehearse):
@@ -179,13 +173,12 @@ def markdown(result):
              "times as fast heed is in the same run. " + ("A few rows of every result were judged against float64."
                                                          if not result["wrong"] else "SOME RESULTS ARE WRONG."), ""]
     names = result["peers"]
-    for group, unit in (("forward", "TFLOP/s"), ("decode", "TB/s")):
-        lines += [f"## {group}, {unit}", "", "| | heed | " + " | ".join(f"{n} | ×" for n in names) + " |",
-                  "|---" * (2 + 2 * len(names)) + "|"]
-        for r in result["rows"]:
-            if r["group"] != group or "heed" not in r["seconds"]:
-                continue
-            amount = r["flops" if group == "forward" else "bytes"] * 1e-12
+    head = lambda cells: ["| | heed | " + " | ".join(cells) + " |", "|---" * (2 + len(cells)) + "|"]
+    shown = lambda *groups: [r for r in result["rows"] if r["group"] in groups and "heed" in r["seconds"]]
+    for group, unit in (("forward", "TFLOP/s"), ("backward", "TFLOP/s"), ("decode", "TB/s")):
+        lines += [f"## {group}, {unit}", "", *head([cell for n in names for cell in (n, "×")])]
+        for r in shown(group):
+            amount = r["bytes" if group == "decode" else "flops"] * 1e-12
             heed = r["seconds"]["heed"]
             cells = [f"{amount / heed:.4g}"]
             for n in names:
@@ -193,6 +186,13 @@ def markdown(result):
                 cells += [f"{amount / other:.4g}", f"{other / heed:.2f}"] if other else ["refuses", ""]
             lines.append(f"| {r['label']} | " + " | ".join(cells) + " |")
         lines.append("")
+    lines += ["## memory beyond the inputs, MiB: results and workspace", "", *head(names)]
+    for r in shown("forward", "backward"):
+        cells = [r["memory"].get(n) for n in ("heed", *names)]
+        lines.append(f"| {r['group']} {r['label']} | " + " | ".join("" if x is None else f"{x / 2**20:.4g}"
+                                                                   for x in cells) + " |")
+    reasons = sorted({(n, words) for r in result["rows"] for n, words in r["refused"].items()})
+    lines += ["", *(f"{n} refuses: {words}" for n, words in reasons)]
     lines += [f"WRONG  {r['label']}: {words}" for r in result["rows"] for words in r["wrong"]]
     return "\n".join(lines)
 
@@ -217,6 +217,7 @@ def main():
     import torch  # pylint: disable=import-outside-toplevel
     import calls  # pylint: disable=import-outside-toplevel
     import engine as engines  # pylint: disable=import-outside-toplevel
+    import gpu_peers  # pylint: disable=import-outside-toplevel
     if not args.rehearse and not torch.cuda.is_available():
         print("there is a GPU here and this PyTorch cannot use it", file=sys.stderr)
         return 3
@@ -225,18 +226,18 @@ def main():
     engine = engines.Engine(library)
     args.clock = CpuClock() if args.rehearse else GpuClock(torch)
     result = {"machine": machine(torch, args.rehearse), "rounds": args.rounds, "seconds": args.seconds,
-              "peers": ["math"] if args.rehearse else list(PEERS), "rows": []}
+              "peers": ["math"] if args.rehearse else list(gpu_peers.PEERS), "rows": []}
     for group, label, spec in chosen:
-        flops, size = work(spec)
+        flops, size = work(group, spec)
         try:
-            row = one_row(torch, calls, engine, args, spec)
+            row = one_row(calls, engine, args, group, spec)
         except engines.Failed as error:
-            row = {"seconds": {}, "rounds": {}, "refused": {}, "wrong": [str(error)], "plan": ""}
+            row = {"seconds": {}, "rounds": {}, "memory": {}, "refused": {}, "wrong": [str(error)], "plan": ""}
         except torch.cuda.OutOfMemoryError:
-            print(label, "does not fit this GPU's memory", file=sys.stderr)
+            print(group, label, "does not fit this GPU's memory", file=sys.stderr)
             continue
         result["rows"].append({"group": group, "label": label, "spec": spec, "flops": flops, "bytes": size, **row})
-        print(label, {n: f"{s * 1e3:.4g} ms" for n, s in row["seconds"].items()}, *row["wrong"], file=sys.stderr,
+        print(group, label, {n: f"{s * 1e3:.4g} ms" for n, s in row["seconds"].items()}, *row["wrong"], file=sys.stderr,
               flush=True)
     result["wrong"] = any(r["wrong"] for r in result["rows"])
     text = markdown(result)

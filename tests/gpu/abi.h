@@ -25,7 +25,7 @@ HEED_GPU_API void heed_gpu_describe(const void* call, char* says, std::size_t ro
 /// 0, or the status code.
 HEED_GPU_API int heed_gpu_run(const void* call, char* says, std::size_t room);
 
-/// Whether o and lse of a call in host memory are right: 0 yes, with the worst error; 1 no; 2 the call
-/// itself is wrong.
+/// Whether o and lse, or the gradients, of a call in host memory are right: 0 yes, with the worst error;
+/// 1 no; 2 the call itself is wrong.
 HEED_GPU_API int heed_gpu_judge(const char* fields, char* says, std::size_t room);
 }

@@ -1,5 +1,6 @@
 """Attention calls on torch tensors: made at random, run by libheed_gpu.so on the device of their tensors,
-and judged a few rows at a time against float64 on the host. Not here: which calls (gpu_test.py)."""
+and judged a few rows at a time against float64 on the host. Not here: gradients (gradients.py), which calls
+(random_calls.py)."""
 import random
 from dataclasses import dataclass, field
 
@@ -39,6 +40,11 @@ class Spec:
     dropout: float = 0.0
     page: int = 16
     seed: int = 1
+    # Of its backward: dlse is given; gradients of bias and sinks, where they are; gradients in f32.
+    dlse: bool = False
+    dbias: bool = False
+    dsinks: bool = False
+    f32_grads: bool = False
 
 
 @dataclass
@@ -54,11 +60,17 @@ class Made:
     def ragged(self):
         return self.spec.layout == "ragged"
 
+    def slices(self, b):
+        """Where entry b's rows and keys lie in a ragged call."""
+        first = [sum(pair[n] for pair in self.lengths[:b]) for n in (0, 1)]
+        return tuple(slice(at, at + length) for at, length in zip(first, self.lengths[b]))
+
     def cached(self):
         return self.spec.layout in ("cache", "paged")
 
 
-def _rows(shape, layout, dtype, device):
+def random_rows(shape, layout, dtype, device):
+    """(B, S, H, D) numbers that lie as a layout says."""
     batch, rows, heads, dim = shape
     if layout == "bhsd":
         return torch.randn(batch, heads, rows, dim, device=device).to(dtype).transpose(1, 2)
@@ -87,18 +99,18 @@ def make(spec, device):
     total = [sum(pair[n] for pair in lengths) for n in (0, 1)]
     arrays = {}
     if spec.layout == "ragged":
-        q = _rows((1, total[0], spec.heads, spec.dim), "bshd", dtype, device)[0]
-        k = _rows((1, total[1], spec.kv_heads, spec.dim), "bshd", dtype, device)[0]
-        v = _rows((1, total[1], spec.kv_heads, dv), "bshd", dtype, device)[0]
+        q = random_rows((1, total[0], spec.heads, spec.dim), "bshd", dtype, device)[0]
+        k = random_rows((1, total[1], spec.kv_heads, spec.dim), "bshd", dtype, device)[0]
+        v = random_rows((1, total[1], spec.kv_heads, dv), "bshd", dtype, device)[0]
         for name, n in (("cu_seqlens_q", 0), ("cu_seqlens_k", 1)):
             ends = [0]
             for pair in lengths:
                 ends.append(ends[-1] + pair[n])
             arrays[name] = ints(ends)
     elif spec.layout == "packed" and spec.heads == spec.kv_heads and spec.sq == spec.sk and dv == spec.dim:
-        q, k, v = _rows((spec.batch, spec.sq, 3 * spec.heads, spec.dim), "bshd", dtype, device).chunk(3, dim=2)
+        q, k, v = random_rows((spec.batch, spec.sq, 3 * spec.heads, spec.dim), "bshd", dtype, device).chunk(3, dim=2)
     else:
-        q = _rows((spec.batch, spec.sq, spec.heads, spec.dim), spec.layout, dtype, device)
+        q = random_rows((spec.batch, spec.sq, spec.heads, spec.dim), spec.layout, dtype, device)
         shape = (spec.batch, spec.sk, spec.kv_heads)
         if spec.layout == "paged":
             blocks = -(-spec.sk // spec.page)
@@ -107,7 +119,7 @@ def make(spec, device):
             arrays["block_table"] = ints(pages[:spec.batch * blocks]).reshape(spec.batch, blocks)
             shape = (len(pages), spec.page, spec.kv_heads)
         layout = "bshd" if spec.layout in ("cache", "paged") else spec.layout
-        k, v = (_rows((*shape, width), layout, dtype, device) for width in (spec.dim, dv))
+        k, v = (random_rows((*shape, width), layout, dtype, device) for width in (spec.dim, dv))
     if spec.layout in ("cache", "paged"):
         arrays["cache_seqlens"] = ints([pair[1] for pair in lengths])
     elif spec.key_lengths and spec.layout != "ragged":
@@ -135,8 +147,8 @@ def alone(made, b):
     own = {**spec.__dict__, "batch": 1}
     q, k, v = made.q, made.k, made.v
     if made.ragged():
-        first = [sum(pair[n] for pair in made.lengths[:b]) for n in (0, 1)]
-        q, k, v = q[first[0]:first[0] + sq], k[first[1]:first[1] + sk], v[first[1]:first[1] + sk]
+        rows, keys = made.slices(b)
+        q, k, v = q[rows], k[keys], v[keys]
         for name, length in (("cu_seqlens_q", sq), ("cu_seqlens_k", sk)):
             arrays[name] = torch.tensor([0, length], dtype=torch.int32, device=q.device)
         own.update(sq=sq, sk=sk)
@@ -183,47 +195,67 @@ def fields(made):
             out[name] = [*made.arrays[name].shape, *made.arrays[name].stride()]
     if s.block_map:
         out.update(block_rows=s.block_map[0], block_cols=s.block_map[1])
-    for name, tensor in (("q", made.q), ("k", made.k), ("v", made.v)):
-        out[name + "_strides"] = [*([NO_STRIDE] if made.ragged() else []), *tensor.stride()[:-1]]
-    return out
+    return {**out, **strides({"q": made.q, "k": made.k, "v": made.v})}
 
 
-class Runner:
-    """One Made, planned on a backend; o and lse are its results."""
+def strides(tensors):
+    """The fields that say where the rows of (B, S, H, D) or (T, H, D) tensors lie."""
+    return {name + "_strides": [*([NO_STRIDE] if tensor.dim() == 3 else []), *tensor.stride()[:-1]]
+            for name, tensor in tensors.items()}
 
-    def __init__(self, engine, made, backend):
-        self.made = made
-        device, q = made.q.device, made.q
-        self.o = torch.empty((*q.shape[:-1], made.v.shape[-1]), dtype=q.dtype, device=device)
-        rows = (q.shape[1], q.shape[0]) if made.ragged() else (q.shape[0], q.shape[2], q.shape[1])
-        self.lse = torch.empty(rows, dtype=torch.float32, device=device)
-        cache = made.cached()
-        at = {"q": q, "k_cache" if cache else "k": made.k, "v_cache" if cache else "v": made.v, "o": self.o,
-              "lse": self.lse, **made.arrays}
-        self.call = engine.prepare({**fields(made), "plan.backend": backend,
+
+class Planned:
+    """A call planned on a backend; `results`: the tensors that it writes, by their names in Buffers."""
+
+    def __init__(self, engine, backend, wanted, inputs, results):
+        at = {**inputs, **results}
+        self.results = results
+        self.call = engine.prepare({**wanted, "plan.backend": backend,
                                     **{f"at.{name}": tensor.data_ptr() for name, tensor in at.items()}})
+        device = next(iter(results.values())).device
         self.workspace = torch.empty(max(1, self.call.workspace_bytes()), dtype=torch.uint8, device=device)
 
     def poison(self):
-        self.o.fill_(float("nan"))
-        self.lse.fill_(float("nan"))
+        for tensor in self.results.values():
+            tensor.fill_(float("nan"))
         self.workspace.fill_(255)
 
     def run(self):
         """On torch's current stream."""
-        cuda = self.o.device.type == "cuda"
+        cuda = self.workspace.device.type == "cuda"
         stream = torch.cuda.current_stream().cuda_stream if cuda else 0
         self.call.use(self.workspace.data_ptr(), self.call.workspace_bytes(), stream)
         self.call.run()
         return self
+
+    def run_twice(self):
+        """From poisoned results each time; whether both runs gave the same bits."""
+        self.poison()
+        self.run()
+        first = {name: tensor.clone() for name, tensor in self.results.items()}
+        self.poison()
+        self.run()
+        return all(same(tensor, first[name]) for name, tensor in self.results.items())
+
+
+class Runner(Planned):
+    """The forward of one Made; o and lse are its results."""
+
+    def __init__(self, engine, made, backend):
+        self.made = made
+        q, cache = made.q, made.cached()
+        self.o = torch.empty((*q.shape[:-1], made.v.shape[-1]), dtype=q.dtype, device=q.device)
+        rows = (q.shape[1], q.shape[0]) if made.ragged() else (q.shape[0], q.shape[2], q.shape[1])
+        self.lse = torch.empty(rows, dtype=torch.float32, device=q.device)
+        inputs = {"q": q, "k_cache" if cache else "k": made.k, "v_cache" if cache else "v": made.v, **made.arrays}
+        super().__init__(engine, backend, fields(made), inputs, {"o": self.o, "lse": self.lse})
 
     def entry(self, b):
         """(q, k, v, o, lse) of one entry, dense: (Sq,H,D), (Sk,Hk,D), (Sk,Hk,Dv), (Sq,H,Dv), (H,Sq)."""
         made = self.made
         sq, sk = made.lengths[b]
         if made.ragged():
-            q0, k0 = (sum(pair[n] for pair in made.lengths[:b]) for n in (0, 1))
-            rows, keys = slice(q0, q0 + sq), slice(k0, k0 + sk)
+            rows, keys = made.slices(b)
             return made.q[rows], made.k[keys], made.v[keys], self.o[rows], self.lse[:, rows]
         k, v = made.k, made.v
         if "block_table" in made.arrays:
@@ -243,6 +275,11 @@ def same(a, b):
     return torch.equal(bits(a), bits(b))
 
 
+def shift_of(spec, sq, sk):
+    """The place of query 0 among the keys."""
+    return {"bottom_right": sk - sq, "top_left": 0, "offset": spec.offset}[spec.align]
+
+
 def judge(engine, runner, b, first, count, kv_head):
     """Queries `first` .. of entry b and one kv head's group: (right, words). As a call of their own that
     stands where these queries stood. Not with dropout, which knows where it was."""
@@ -254,7 +291,7 @@ def judge(engine, runner, b, first, count, kv_head):
     rows, group = slice(first, first + count), spec.heads // spec.kv_heads
     heads = slice(kv_head * group, (kv_head + 1) * group)
     host = lambda x: x.detach().cpu().contiguous()
-    shift = {"bottom_right": sk - sq, "top_left": 0, "offset": spec.offset}[spec.align]
+    shift = shift_of(spec, sq, sk)
     at = {"q": host(q[rows, heads]), "k": host(k[:, kv_head:kv_head + 1]), "v": host(v[:, kv_head:kv_head + 1]),
           "o": host(o[rows, heads]), "lse": host(lse[heads, rows])}
     out = {"batch": 1, "q_len": count, "k_len": sk, "q_heads": group, "k_heads": 1, "dim": spec.dim,

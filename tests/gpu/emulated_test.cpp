@@ -14,26 +14,34 @@ namespace {
 
 using cuda::EmulatedDevice;
 
-constexpr std::size_t kEvery = 61;  // of the small options: with caches, ragged batches, masks
+// Of the small options: with caches, ragged batches, masks; of the small backward calls.
+constexpr std::size_t kEvery = 61, kEveryBackward = 97;
 
 class Emulated : public testing::TestWithParam<int> {};
 
 TEST_P(Emulated, CasesAreRightInCopiedArrays) {
   EmulatedDevice::The().Be(GetParam());
-  const std::vector<cases::Case> all = cases::Options(cases::Scale::kSmall);
   int passed = 0;
-  for (std::size_t n = 0; n < all.size(); n += kEvery) {
-    const Verdict v = JudgeCase(all[n], {.backend = "cuda"});
+  const auto expect = [&](const Verdict& v) {
     if (v.status == verify::CaseStatus::kRefused) {
       // What a GPU must be: sm_75 has no bf16.
-      EXPECT_THAT(v.words, testing::HasSubstr("bf16")) << all[n].name;
-      continue;
+      EXPECT_THAT(v.words, testing::HasSubstr("bf16")) << v.name;
+      return;
     }
-    EXPECT_EQ(v.status, verify::CaseStatus::kPass) << all[n].name << ": " << v.words;
+    EXPECT_EQ(v.status, verify::CaseStatus::kPass) << v.name << ": " << v.words;
     ++passed;
-  }
+  };
+  const std::vector<cases::Case> all = cases::Options(cases::Scale::kSmall);
+  for (std::size_t n = 0; n < all.size(); n += kEvery)
+    expect(JudgeCase(all[n], {.backend = "cuda"}));
   EXPECT_GT(passed, 1);
-  EXPECT_FALSE(EmulatedDevice::The().ran.empty());
+  const auto backward = testing_backward::BackwardCases(cases::Scale::kSmall);
+  passed = 0;
+  for (std::size_t n = 0; n < backward.size(); n += kEveryBackward) {
+    expect(JudgeBackward(backward[n], {.backend = "cuda"}));
+  }
+  EXPECT_GT(passed, 0);
+  EXPECT_THAT(EmulatedDevice::The().ran, testing::HasSubstr("keys_"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Arch, Emulated, testing::Values(750, 800));

@@ -44,7 +44,7 @@ class Engine:
         return Call(self.lib, fields)
 
     def judge(self, fields):
-        """(whether o and lse are right, the worst error in words) of a call in host memory."""
+        """(whether the results are right, the worst error in words) of a call in host memory."""
         says = ctypes.create_string_buffer(ROOM)
         code = self.lib.heed_gpu_judge(text_of(fields).encode(), says, ROOM)
         if code == 2:

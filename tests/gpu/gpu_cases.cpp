@@ -1,14 +1,16 @@
 // gpu_cases.cpp: the program that judges lists of cases on one backend, with arrays in the memory of its
-// device: conformance cases, and those of tests/cases.h. Not here: judging (judge.cpp).
+// device: conformance cases, those of tests/cases.h, and those of the backward. Not here: judging (judge.cpp).
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <mutex>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,18 +25,19 @@ namespace {
 using verify::CaseStatus;
 
 constexpr const char* kUsage =
-    "usage: gpu_cases [--backend NAME] [--isa NAME] [--folder FLAT_CASES] [--lists "
-    "options,dense,small]\n"
-    "                 [--only WORDS] [--every N] [--most N] [--threads N] [--backward]\n"
-    "Judges every case of the lists, and of the folder in every dtype; one line for each that "
-    "fails.\n"
-    "--every N takes every N-th of them, --most N the first N. Exit 0: all passed or were "
-    "refused.\n";
+    "usage: gpu_cases [--backend NAME] [--isa NAME] [--folder FLAT_CASES]\n"
+    "                 [--lists options,dense,backward,small,small_backward] [--only WORDS]\n"
+    "                 [--every N] [--most N] [--seconds N] [--threads N] [--backward]\n"
+    "Judges every case of the lists, and of the folder in every dtype (--backward: its gradients, "
+    "too);\n"
+    "one line for each that fails. --every N takes every N-th of them, --most N the first N; "
+    "--seconds N\n"
+    "mixes them, and begins none after that time. Exit 0: all passed or were refused.\n";
 
 struct Arguments {
   PlanOptions plan{.backend = "cuda"};
   std::string folder, lists, only;
-  int every = 1, most = 0, threads = 1;
+  int every = 1, most = 0, seconds = 0, threads = 1;
   bool backward = false;
 };
 
@@ -45,8 +48,10 @@ bool Read(int argc, char** argv, Arguments* out) {
                                                      {"--folder", &out->folder},
                                                      {"--lists", &out->lists},
                                                      {"--only", &out->only}};
-  const std::map<std::string, int*> numbers = {
-      {"--every", &out->every}, {"--most", &out->most}, {"--threads", &out->threads}};
+  const std::map<std::string, int*> numbers = {{"--every", &out->every},
+                                               {"--most", &out->most},
+                                               {"--seconds", &out->seconds},
+                                               {"--threads", &out->threads}};
   for (int n = 1; n < argc; ++n) {
     const std::string name = argv[n];
     if (name == "--backward") {
@@ -104,22 +109,34 @@ bool Collect(const Arguments& a, std::vector<Job>* jobs) {
       }
     }
   }
-  const std::map<std::string, std::function<std::vector<cases::Case>()>> lists = {
-      {"options", [] { return cases::Options(cases::Scale::kTest); }},
-      {"small", [] { return cases::Options(cases::Scale::kSmall); }},
-      {"dense", [] { return cases::DenseForward(); }}};
+  const auto forward = [&](const std::string& list, const std::vector<cases::Case>& all) {
+    for (const cases::Case& c : all) {
+      jobs->push_back({list + " " + c.name, [=] { return JudgeCase(c, a.plan); }});
+    }
+  };
+  const auto backward = [&](const std::string& list, cases::Scale scale) {
+    for (const testing_backward::BackwardCase& c : testing_backward::BackwardCases(scale)) {
+      jobs->push_back({list + " " + c.name(), [=] { return JudgeBackward(c, a.plan); }});
+    }
+  };
+  using cases::Scale;
+  const std::map<std::string, std::function<void(const std::string&)>> lists = {
+      {"options", [&](const std::string& list) { forward(list, cases::Options(Scale::kTest)); }},
+      {"dense", [&](const std::string& list) { forward(list, cases::DenseForward()); }},
+      {"backward", [&](const std::string& list) { backward(list, Scale::kTest); }},
+      {"small", [&](const std::string& list) { forward(list, cases::Options(Scale::kSmall)); }},
+      {"small_backward", [&](const std::string& list) { backward(list, Scale::kSmall); }}};
   for (std::size_t from = 0; from < a.lists.size();) {
     const std::size_t end = std::min(a.lists.find(',', from), a.lists.size());
     const std::string list = a.lists.substr(from, end - from);
     from = end + 1;
     if (!lists.contains(list)) {
-      std::fprintf(stderr, "gpu_cases: no list is called '%s': options, small, dense\n",
-                   list.c_str());
+      std::string known;
+      for (const auto& [name, add] : lists) known += (known.empty() ? "" : ", ") + name;
+      std::fprintf(stderr, "gpu_cases: no list is called '%s': %s\n", list.c_str(), known.c_str());
       return false;
     }
-    for (const cases::Case& c : lists.at(list)()) {
-      jobs->push_back({list + " " + c.name, [=] { return JudgeCase(c, a.plan); }});
-    }
+    lists.at(list)(list);
   }
   std::vector<Job> chosen;
   int seen = 0;
@@ -128,13 +145,16 @@ bool Collect(const Arguments& a, std::vector<Job>* jobs) {
     if (a.most == 0 || static_cast<int>(chosen.size()) < a.most) chosen.push_back(std::move(job));
   }
   *jobs = std::move(chosen);
+  if (a.seconds > 0) std::shuffle(jobs->begin(), jobs->end(), std::mt19937(1));
   if (!jobs->empty()) return true;
   std::fprintf(stderr, "gpu_cases: no case is left: --only is '%s'\n", a.only.c_str());
   return false;
 }
 
-// Runs all jobs; the number that failed.
-int RunAll(const std::vector<Job>& jobs, int threads) {
+// Runs all jobs, or those that begin in time; the number that failed.
+int RunAll(const std::vector<Job>& jobs, int threads, int seconds) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point end = Clock::now() + std::chrono::seconds(seconds);
   std::atomic<std::size_t> next = 0;
   std::mutex lock;
   int passed = 0, failed = 0, refused = 0;
@@ -143,6 +163,7 @@ int RunAll(const std::vector<Job>& jobs, int threads) {
   std::map<std::string, int> reasons;
   const auto work = [&] {
     for (std::size_t n = next++; n < jobs.size(); n = next++) {
+      if (seconds > 0 && Clock::now() >= end) return;
       const Verdict v = jobs[n].run();
       const std::lock_guard<std::mutex> mine(lock);
       if (v.status == CaseStatus::kRefused) {
@@ -168,8 +189,11 @@ int RunAll(const std::vector<Job>& jobs, int threads) {
   for (const auto& [reason, count] : reasons) {
     std::printf("refused %d: %s\n", count, reason.c_str());
   }
-  std::printf("%d passed, %d failed, %d refused; the worst error is %.2f of its bound (%s)\n",
-              passed, failed, refused, worst, worst_name.c_str());
+  const int begun = passed + failed + refused, all = static_cast<int>(jobs.size());
+  const std::string late =
+      begun < all ? ", " + std::to_string(all - begun) + " not begun in time" : "";
+  std::printf("%d passed, %d failed, %d refused%s; the worst error is %.2f of its bound (%s)\n",
+              passed, failed, refused, late.c_str(), worst, worst_name.c_str());
   // A backend that refuses everything has been tested on nothing.
   return failed + (passed == 0 ? 1 : 0);
 }
@@ -183,7 +207,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "gpu_cases: %s: %s\n", info.name.c_str(), info.reason.c_str());
     return 3;
   }
-  return RunAll(jobs, arguments.threads) == 0 ? 0 : 1;
+  return RunAll(jobs, arguments.threads, arguments.seconds) == 0 ? 0 : 1;
 }
 
 }  // namespace

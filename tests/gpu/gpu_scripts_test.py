@@ -3,6 +3,7 @@
 # cases are judged right and wrong, the C ABI through ctypes, what is built of which files, and one
 # sentence where there is no GPU. Usage: gpu_scripts_test.py GPU_CASES LIBRARY
 import array
+import importlib.util
 import os
 import shutil
 import struct
@@ -34,10 +35,17 @@ class FlatCases(unittest.TestCase):
         self.number = flatten.flatten(os.path.join(ROOT, "tests", "data", "conformance"), self.folder)
 
     def test_every_case_is_right_in_every_dtype(self):
-        for more in ((), ("--backward",)):
-            done = cases("--folder", self.folder, "--threads", "2", *more)
-            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            self.assertIn(f"{3 * self.number} passed, 0 failed, 0 refused", done.stdout)
+        done = cases("--folder", self.folder, "--threads", "2", "--backward")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn(f"{3 * self.number} passed, 0 failed, 0 refused;", done.stdout)
+
+    def test_lists_are_judged_for_a_time(self):
+        done = cases("--lists", "small,small_backward", "--every", "40")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, "^9 passed, 0 failed, 0 refused;")
+        done = cases("--lists", "options,backward", "--seconds", "1")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, r"^\d+ passed, 0 failed, 0 refused, \d+ not begun in time;")
 
     def change(self, edit):
         path = os.path.join(self.folder, "causal_square.case")
@@ -62,7 +70,7 @@ class FlatCases(unittest.TestCase):
         for arguments, words in (((), "nothing to do"), (("--folder",), "needs a value"),
                                  (("--folder", os.path.join(self.folder, "none")), "holds no .case file"),
                                  (("--every", "0", "--lists", "small"), "a number from 1 on"),
-                                 (("--lists", "smal"), "no list is called 'smal'"),
+                                 (("--lists", "smal"), "no list is called 'smal': backward, dense, options, small"),
                                  (("--loud",), "is no argument"),
                                  (("--only", "nothing like it", "--lists", "small"), "no case is left")):
             done = cases(*arguments)
@@ -118,6 +126,31 @@ class Abi(unittest.TestCase):
         self.assertIn("no backend called", self.engine.absent("cudda"))
 
 
+class Backward(unittest.TestCase):
+    """Two queries on one key: p is 1, ds is 0."""
+
+    def setUp(self):
+        self.engine = engine.Engine(LIBRARY)
+        self.memory = {name: array.array("f", values) for name, values in
+                       {"q": [1, 2, 3, 4], "k": [1, 1], "v": [5, 6], "dout": [1, 2, 3, 4], "dq": [0] * 4,
+                        "dk": [0] * 2, "dv": [4, 6]}.items()}
+        self.fields = {"op": "backward", "batch": 1, "q_len": 2, "k_len": 1, "q_heads": 1, "dim": 2,
+                       **{f"at.{name}": a.buffer_info()[0] for name, a in self.memory.items()}}
+
+    def test_gradients_are_judged(self):
+        right, words = self.engine.judge(self.fields)
+        self.assertTrue(right, words)
+        for name in ("dq", "dk", "dv"):
+            self.memory[name][1] += 0.001
+            right, words = self.engine.judge(self.fields)
+            self.assertFalse(right)
+            self.assertIn(f"{name}: worst error", words)
+            self.memory[name][1] -= 0.001
+        right, words = self.engine.judge({**self.fields, "at.dk": 0})
+        self.assertFalse(right)
+        self.assertEqual(words, "dk is not given")
+
+
 class Building(unittest.TestCase):
     def test_what_is_built_of_what(self):
         host = {step.source: step for step in gpu_build.steps("out", None)}
@@ -137,6 +170,28 @@ class Building(unittest.TestCase):
         self.assertIn("-shared", made["library"])
         self.assertEqual(set(name for name, _, _ in gpu_build.programs("out", None, host.values())),
                          {"library", "cases"})
+
+    def test_the_package_is_built_around_the_librarys_objects(self):
+        before = list(sys.path)
+        self.addCleanup(sys.path.__setitem__, slice(None), before)
+        with tempfile.TemporaryDirectory() as tools:
+            made = {"library": os.path.join(tools, "libheed_gpu.so"), "arch": None}
+            if importlib.util.find_spec("nanobind") is None:
+                self.assertIn("nanobind is not installed for ", gpu_build.why_no_package())
+                with self.assertRaisesRegex(gpu_build.Stop, "nanobind is not installed for "):
+                    gpu_build.build_package(made)
+                os.mkdir(os.path.join(tools, "nanobind"))
+                sys.path.insert(0, tools)
+            own = list(gpu_build.package_steps(tools))
+            self.assertIn("python/core/module.cpp", [step.source for step in own])
+            self.assertTrue(own[-1].source.endswith("nanobind/src/nb_combined.cpp"))
+            folder, command = gpu_build.link_package(tools, "sm_80", [*gpu_build.steps(tools, "sm_80"), *own])
+            self.assertTrue(os.path.exists(os.path.join(folder, "heed", "__init__.py")))
+            objects = " ".join(command)
+            for path in ("src-cuda-device.cu.o", "src-cpu-kernels.cpp.o", "python-nb_combined.cpp.o"):
+                self.assertIn(os.path.join(tools, path), objects)
+            for path in ("tests-gpu", "verify-", "tests-cases"):
+                self.assertNotIn(path, objects)
 
     def test_a_compiler_that_is_missing_and_one_that_fails(self):
         path = os.environ["PATH"]

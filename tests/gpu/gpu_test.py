@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Everything that needs a GPU in one command (`make gpu-test`): builds, then conformance of the
-instructions, all cases of the tests, large random calls, the bits of repeated runs and of batch neighbours,
-a CUDA graph, index arrays that are wrong, and compute-sanitizer. Exit 0: all passed. 1: something failed.
-2: it does not build. 3: there is no GPU here. Needs nvcc, g++ and, for the calls, torch.
+"""Everything that needs a GPU in one command (`make gpu-test`), forward and backward: builds, then
+conformance of the instructions, all cases of the tests, random calls of up to 32768 keys, the bits of repeated
+runs and of batch neighbours, CUDA graphs, index arrays that are wrong, compute-sanitizer, and the Python
+package. Exit 0: all passed. 1: something failed. 2: it does not build. 3: there is no GPU here. Needs nvcc,
+g++ and, for the calls, torch; the package needs nanobind, too.
 
 With --rehearse all of it but the GPU: the backends of the CPU on small calls."""
 import argparse
+import importlib.util
 import os
-import random
 import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -55,148 +55,98 @@ class Skip(Exception):
 
 
 def program(command, seconds=240, lines=12):
-    """The last line of what a program prints; its end, raised, where it fails."""
+    """The last line of what a program prints; its end, raised, where it fails. Exit 3: it cannot run here."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, cwd=ROOT)
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"{os.path.basename(command[0])} took more than {seconds} s") from error
     text = (done.stdout + done.stderr).strip().splitlines() or ["it printed nothing"]
+    if done.returncode == 3:
+        raise Skip(text[-1])
     if done.returncode:
         raise RuntimeError(f"exit {done.returncode}\n        " + "\n        ".join(text[-lines:]))
     return text[-1]
 
 
-# ---------------------------------------------------------------- random calls
+# ---------------------------------------------------------------- calls of torch tensors
 
-def dtypes(device):
-    """Those that the device multiplies: Turing has no bf16, and the backend says so (tests/cuda)."""
-    import torch  # pylint: disable=import-outside-toplevel
-    turing = device == "cuda" and torch.cuda.get_device_capability() < (8, 0)
-    return ("f16", "f32") if turing else ("bf16", "f16", "f32")
-
-
-def random_specs(calls, count, most, seed, types):
-    """Calls over all options, up to `most` queries and keys."""
-    rng = random.Random(seed)
-    for n in range(count):
-        some = lambda *values: rng.choice(values)
-        layout = some("bshd", "bhsd", "padded", "packed", "ragged", "ragged", "paged", "paged", "cache")
-        cached = layout in ("cache", "paged")
-        kv_heads = some(1, 2, 4)
-        heads = kv_heads * some(1, 1, 2, 4, 8)
-        sk = rng.randint(most // 8, most)
-        sq = sk if layout == "packed" else some(1, rng.randint(1, 9), sk, rng.randint(1, most)) if cached \
-            else some(sk, rng.randint(1, most))
-        dim = some(64, 128, 128, 256, 8, 40, 72, 96, 192, rng.randint(1, 256))
-        if layout == "packed":
-            heads = kv_heads
-        plain = n % 4 == 0  # the kernels without options, too
-        window = (-1, -1) if plain or rng.random() < 0.6 else (rng.randint(0, sk), some(-1, 0, rng.randint(0, sk)))
-        align = some("bottom_right", "top_left", "offset")
-        # What takes a byte for every pair of every head stays below a gigabyte.
-        pairs = sq * sk
-        yield calls.Spec(
-            sq=sq, sk=sk, heads=heads, kv_heads=kv_heads, dim=dim, dtype=some(*types),
-            dim_v=dim if layout == "packed" else some(dim, dim, dim, rng.randint(1, 256)), batch=rng.randint(1, 3),
-            layout=layout, causal=window[1] < 0 and rng.random() < 0.5, window=window, align=align,
-            offset=rng.randint(-9, sk) if align == "offset" else 0,
-            prefix=0 if plain else some(0, 0, 0, rng.randint(1, 99)),
-            chunk=0 if plain else some(0, 0, 0, rng.randint(64, 2 * most)),
-            scale=None if plain else some(None, None, 0.1, -0.05), softcap=0.0 if plain else some(0.0, 0.0, 20.0),
-            alibi=not plain and rng.random() < 0.3,
-            bias="" if plain or cached else some("", "", "full" if 4 * heads * pairs < 2**30 else "keys", "keys"),
-            mask=not plain and not cached and rng.random() < 0.25,
-            block_map=() if plain or cached or rng.random() < 0.7 else some((64, 64), (128, 16), (100, 52)),
-            sinks=not plain and rng.random() < 0.3, key_lengths=layout in ("bshd", "bhsd") and rng.random() < 0.4,
-            page=some(1, 16, 64, 256, 7), seed=seed + n)
-
-
-def check_call(engine, calls, spec, device, backend, rng):
-    """Raises with the spec's words where a call is wrong."""
+def planned(engine, spec, device, backward, spoil=None):
+    """A runner of the spec, its index arrays spoiled before it is planned."""
+    import calls  # pylint: disable=import-outside-toplevel
+    import gradients  # pylint: disable=import-outside-toplevel
     made = calls.make(spec, device)
-    runner = calls.Runner(engine, made, backend)
-    runner.poison()
-    runner.run()
-    o, lse = runner.o.clone(), runner.lse.clone()
-    runner.poison()
-    runner.run()
-    if not (calls.same(runner.o, o) and calls.same(runner.lse, lse)):
-        raise RuntimeError(f"a second run gave other bits: {spec}")
-    places = []
-    for b in sorted({0, spec.batch - 1}):
-        one = calls.Runner(engine, calls.alone(made, b), backend)
-        one.poison()
-        one.run()
-        if not (calls.same(one.entry(0)[3], runner.entry(b)[3]) and calls.same(one.entry(0)[4], runner.entry(b)[4])):
-            raise RuntimeError(f"entry {b} alone has other bits than beside its neighbours: {spec}")
-        sq = made.lengths[b][0]
-        places += [(b, first, rng.randrange(spec.kv_heads)) for first in {0, max(0, sq - 16), rng.randrange(sq)}]
-    # The library judges without Python's lock.
-    with ThreadPoolExecutor(len(places)) as pool:
-        judged = list(pool.map(lambda at: calls.judge(engine, runner, at[0], at[1], 16, at[2]), places))
-    for (b, first, kv_head), (right, words) in zip(places, judged):
-        if not right:
-            raise RuntimeError(f"queries from {first} of entry {b}, kv head {kv_head}: {words}: {spec}")
+    if spoil:
+        spoil(made.arrays)
+    return (gradients.Gradients if backward else calls.Runner)(engine, made, device)
 
 
-def random_calls(engine, calls, device, backend, count, most, seed):
-    rng = random.Random(seed)
-    done, refused, wrong = 0, {}, []
-    from engine import Failed  # pylint: disable=import-outside-toplevel
-    for spec in random_specs(calls, count, most, seed, dtypes(device)):
-        try:
-            check_call(engine, calls, spec, device, backend, rng)
-            done += 1
-        except Failed as error:
-            refused[str(error)] = refused.get(str(error), 0) + 1
-        except RuntimeError as error:
-            wrong.append(str(error))
-            if len(wrong) == 5:
-                break
-    if wrong or refused or not done:
-        raise RuntimeError("\n        ".join([*wrong, *(f"{n} times: {words}" for words, n in refused.items())]))
-    return f"{done} calls of up to {most} queries and keys, each twice and its entries alone"
-
-
-def cuda_graph(engine, calls, device, backend):
-    """A capture allows neither allocation nor synchronisation."""
+def captured(runner, device):
+    """A CUDA graph of a run, as what replays it. (A CPU has none, and runs again.)"""
     import torch  # pylint: disable=import-outside-toplevel
     if device == "cpu":
-        raise Skip("there are none on the CPU")
-    specs = [calls.Spec(sq=1024, sk=1024, heads=8, kv_heads=2, dim=128, causal=True, dtype="f16"),
-             calls.Spec(sq=1, sk=4096, heads=16, kv_heads=2, dim=128, batch=3, layout="paged", dtype="f16"),
-             calls.Spec(sq=512, sk=777, heads=4, kv_heads=4, dim=64, mask=True, batch=2, dtype="f16")]
-    for spec in specs:
-        runner = calls.Runner(engine, calls.make(spec, device), backend).run()
-        o = runner.o.clone()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            runner.run()
-        runner.poison()
+        return runner.run
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        runner.run()
+
+    def replay():
         graph.replay()
         torch.cuda.synchronize()
-        if not calls.same(runner.o, o):
-            raise RuntimeError(f"a replayed graph gave other bits: {spec}")
-    return f"{len(specs)} calls captured and replayed"
+    return replay
 
 
-def wrong_arrays(engine, calls, device, backend):
-    """Index arrays on a device are brought into range: garbage in them reaches no foreign memory."""
+def cuda_graph(engine, device):
+    """A capture allows neither allocation nor synchronisation."""
+    from calls import Spec, same  # pylint: disable=import-outside-toplevel
+    long = 1024 if device == "cuda" else 64
+    square = Spec(sq=long, sk=long, heads=8, kv_heads=2, dim=128, causal=True, dtype="f16")
+    masked = Spec(sq=long // 2, sk=long - 7, heads=4, kv_heads=4, dim=64, mask=True, batch=2, dtype="f16", bias="keys",
+                  sinks=True, dbias=True, dsinks=True)
+    paged = Spec(sq=1, sk=4 * long, heads=16, kv_heads=2, dim=128, batch=3, layout="paged", dtype="f16")
+    some = ((square, False), (paged, False), (masked, False), (square, True), (masked, True))
+    for spec, backward in some:
+        runner = planned(engine, spec, device, backward).run()
+        before = {name: tensor.clone() for name, tensor in runner.results.items()}
+        replay = captured(runner, device)
+        runner.poison()
+        replay()
+        for name, tensor in runner.results.items():
+            if not same(tensor, before[name]):
+                raise RuntimeError(f"a replayed graph gave another {name}: {spec}")
+    return f"{len(some)} calls captured and replayed"
+
+
+def spoil(arrays):
+    """Numbers that were never lengths or pages."""
     import torch  # pylint: disable=import-outside-toplevel
-    if device == "cpu":
-        raise Skip("arrays in host memory are checked before the call")
     garbage = [2**31 - 1, -2**31, -1, 10**6, 7]
-    for spec in (calls.Spec(sq=33, sk=300, heads=4, kv_heads=2, dim=64, batch=4, layout="ragged", dtype="f16"),
-                 calls.Spec(sq=2, sk=500, heads=8, kv_heads=2, dim=128, batch=4, layout="paged", dtype="f16"),
-                 calls.Spec(sq=100, sk=200, heads=4, kv_heads=4, dim=64, batch=4, key_lengths=True, dtype="f16")):
-        made = calls.make(spec, device)
-        for name in ("cu_seqlens_q", "cu_seqlens_k", "cache_seqlens", "block_table", "key_lengths"):
-            if name in made.arrays:
-                flat = made.arrays[name].view(-1)
-                flat.copy_(torch.tensor([garbage[n % 5] for n in range(flat.numel())], dtype=torch.int32))
-        calls.Runner(engine, made, backend).run()
+    for name in ("cu_seqlens_q", "cu_seqlens_k", "cache_seqlens", "block_table", "key_lengths"):
+        if name in arrays:
+            flat = arrays[name].view(-1)
+            flat.copy_(torch.tensor([garbage[n % 5] for n in range(flat.numel())], dtype=torch.int32))
+
+
+def wrong_arrays(engine, device):
+    """Index arrays on a device are brought into range: garbage in them reaches no foreign memory. Those in
+    host memory are refused."""
+    import torch  # pylint: disable=import-outside-toplevel
+    from calls import Spec  # pylint: disable=import-outside-toplevel
+    from engine import Failed  # pylint: disable=import-outside-toplevel
+    ragged = Spec(sq=33, sk=300, heads=4, kv_heads=2, dim=64, batch=4, layout="ragged", dtype="f16")
+    paged = Spec(sq=2, sk=500, heads=8, kv_heads=2, dim=128, batch=4, layout="paged", dtype="f16")
+    lengths = Spec(sq=100, sk=200, heads=4, kv_heads=4, dim=64, batch=4, key_lengths=True, dtype="f16")
+    some = ((ragged, False), (paged, False), (lengths, False), (ragged, True), (lengths, True))
+    for spec, backward in some:
+        try:
+            planned(engine, spec, device, backward, spoil).run()
+        except Failed:
+            if device == "cpu":
+                continue
+            raise
+        if device == "cpu":
+            raise RuntimeError(f"garbage in index arrays was taken: {spec}")
         torch.cuda.synchronize()
-    return "three calls returned"
+    return f"{len(some)} calls returned"
 
 
 # ---------------------------------------------------------------- the steps
@@ -208,46 +158,81 @@ def sanitizer():
     return found or (beside if os.path.exists(beside) else None)
 
 
-def sanitize(tool, cases, folder):
-    tool_path = sanitizer()
-    if not tool_path:
-        raise Skip("compute-sanitizer is not installed")
-    return program([tool_path, "--tool", tool, "--error-exitcode", "9", "--print-limit", "5", cases, "--folder", folder,
-                    "--lists", "small", "--every", "29" if tool == "memcheck" else "67"], seconds=100, lines=30)
+SANITIZER_SECONDS = 25  # of cases; one that has begun is finished
 
 
-def steps(args, made, report):
-    backend, device = ("cpu", "cpu") if args.rehearse else ("cuda", "cuda")
-    folder = os.path.join(os.path.dirname(made["cases"]), "flat") if not args.library else args.flat
-    number = flatten.flatten(os.path.join(ROOT, "tests", "data", "conformance"), folder)
-    cases = [made["cases"], "--backend", backend, "--threads", str(args.jobs)]
-    if "conformance" in made:
-        report.step("conformance of the instructions",
-                    lambda: program([made["conformance"], "tests/data/cuda/conformance.bin"]))
-    report.step(f"{number} conformance cases in every dtype", lambda: program([*cases, "--folder", folder]))
-    every = ["--every", "20"] if args.rehearse else []
-    report.step("the tests' lists of cases", lambda: program([*cases, "--lists", "options,dense", *every]))
+def sanitize(tool, cases, rehearse):
+    """Small cases under a tool, for a time; in a rehearsal without it."""
+    under = []
+    if not rehearse:
+        if not sanitizer():
+            raise Skip("compute-sanitizer is not installed")
+        under = [sanitizer(), "--tool", tool, "--error-exitcode", "9", "--print-limit", "5"]
+    return program([*under, *cases, "--lists", "small,small_backward", "--seconds", str(1 if rehearse else
+                                                                                         SANITIZER_SECONDS)],
+                   seconds=120, lines=30)
+
+
+def python_package(args, made):
+    """The package on CUDA tensors, by a program of its own: built around the library made here, where that
+    can be, or as it is installed."""
+    command = [sys.executable, os.path.join(HERE, "python_calls.py"), *(["--rehearse"] if args.rehearse else [])]
+    missing = "this library was built before" if args.library else gpu_build.why_no_package()
+    if not missing:
+        command += ["--package", gpu_build.build_package(made, args.jobs)]
+    elif importlib.util.find_spec("heed") is None:
+        raise Skip(f"{missing}, and the package is not installed either")
+    return program(command)
+
+
+RANDOM_SECONDS = 25  # of each step of random calls
+
+
+def on_tensors(args, made, report):
+    """The steps that call the library with torch's tensors."""
     try:
-        import calls  # pylint: disable=import-outside-toplevel
+        import random_calls  # pylint: disable=import-outside-toplevel
         import engine as engines  # pylint: disable=import-outside-toplevel
         import torch  # pylint: disable=import-outside-toplevel
     except ImportError as error:
         report.skipped.append("calls on torch tensors")
         print(f"skipped calls on torch tensors: {error}", flush=True)
-    else:
-        engine = engines.Engine(made["library"])
-        if device == "cuda" and not torch.cuda.is_available():
-            raise gpu_build.Stop("there is a GPU here and this PyTorch cannot use it", 3)
-        small = (6, 96) if args.rehearse else (120, 1024)
-        report.step("random calls", lambda: random_calls(engine, calls, device, backend, *small, args.seed))
-        if not args.rehearse:
-            report.step("random large calls",
-                        lambda: random_calls(engine, calls, device, backend, 20, 8192, args.seed + 1000))
-        report.step("a CUDA graph", lambda: cuda_graph(engine, calls, device, backend))
-        report.step("index arrays that are wrong", lambda: wrong_arrays(engine, calls, device, backend))
-    if not args.rehearse:
-        for tool in ("memcheck", "racecheck", "synccheck"):
-            report.step(tool, lambda tool=tool: sanitize(tool, made["cases"], folder))
+        return
+    device = "cpu" if args.rehearse else "cuda"
+    engine = engines.Engine(made["library"])
+    if device == "cuda" and not torch.cuda.is_available():
+        raise gpu_build.Stop("there is a GPU here and this PyTorch cannot use it", 3)
+    both = (("forward", random_calls.forward), ("backward", random_calls.backward))
+    sizes = {"forward": ((6, 96),), "backward": ((4, 60), (3, 300))} if args.rehearse else {
+        "forward": ((120, 1024), (24, 32768)), "backward": ((40, 192), (40, 2048), (24, 32768))}
+    for name, run in both:
+        for n, (count, most) in enumerate(sizes[name]):
+            report.step(f"random calls, {name}", lambda run=run, n=n, count=count, most=most: run(
+                engine, device, device, count, most, args.seed + 1000 * n, RANDOM_SECONDS))
+    report.step("CUDA graphs", lambda: cuda_graph(engine, device))
+    report.step("index arrays that are wrong", lambda: wrong_arrays(engine, device))
+
+
+def steps(args, made, report):
+    folder = os.path.join(os.path.dirname(made["cases"]), "flat") if not args.library else args.flat
+    number = flatten.flatten(os.path.join(ROOT, "tests", "data", "conformance"), folder)
+    cases = [made["cases"], "--backend", "cpu" if args.rehearse else "cuda", "--threads", str(args.jobs)]
+    if "conformance" in made:
+        report.step("conformance of the instructions",
+                    lambda: program([made["conformance"], "tests/data/cuda/conformance.bin"]))
+    report.step(f"{number} conformance cases in every dtype, with gradients",
+                lambda: program([*cases, "--folder", folder, "--backward"]))
+    every = ["--every", "20"] if args.rehearse else []
+    for name, lists in (("forward", "options,dense"), ("backward", "backward")):
+        report.step(f"the tests' lists of cases, {name}",
+                    lambda lists=lists: program([*cases, "--lists", lists, *every]))
+    on_tensors(args, made, report)
+    for tool in ("memcheck", "racecheck", "synccheck"):
+        if not args.rehearse or tool == "memcheck":
+            name = tool + (", without the tool" if args.rehearse else "")
+            report.step(name, lambda tool=tool: sanitize(tool, [*cases[:3], "--folder", folder, "--backward"],
+                                                         args.rehearse))
+    report.step("the Python package", lambda: python_package(args, made))
 
 
 def main():
@@ -255,7 +240,8 @@ def main():
     parser.add_argument("--rehearse", action="store_true", help="on the CPU: everything but the GPU")
     parser.add_argument("--seed", type=int, default=1, help="of the random calls (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--library", help="libheed_gpu.so that is built already, with gpu_cases beside it")
+    parser.add_argument("--library", help="libheed_gpu.so that is built already, with gpu_cases beside it; the "
+                                          "Python package is then the one that is installed")
     parser.add_argument("--flat", default=os.path.join(ROOT, "build", "gpu-host", "flat"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     report = Report()

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <utility>
+#include <vector>
 
 #include "flat_case.h"
 #include "on_device.h"
@@ -25,7 +26,58 @@ using verify::Role;
 // The results of one run, each in guarded memory.
 struct Outputs {
   Guarded o, lse, probs, k_cache, v_cache;
+  Guarded dq, dk, dv, dbias, dsinks;
 };
+
+// A result that a call has.
+struct Part {
+  const char* name;
+  Role role;
+  Guarded Outputs::*got;
+  verify::Array verify::Results::*want;
+};
+
+std::vector<Part> PartsOf(const Problem& p) {
+  using verify::Results;
+  std::vector<Part> parts;
+  const auto add = [&](bool has, const Part& part) {
+    if (has) parts.push_back(part);
+  };
+  const bool backward = p.op == Op::kBackward, cache = p.cache.given;
+  add(!backward, {"o", Role::kO, &Outputs::o, &Results::o});
+  add(!backward && p.want_lse, {"lse", Role::kLse, &Outputs::lse, &Results::lse});
+  add(p.want_probs, {"probs", Role::kProbs, &Outputs::probs, &Results::probs});
+  add(cache, {"k_cache", Role::kKCache, &Outputs::k_cache, &Results::k_cache});
+  add(cache, {"v_cache", Role::kVCache, &Outputs::v_cache, &Results::v_cache});
+  add(backward, {"dq", Role::kDq, &Outputs::dq, &Results::dq});
+  add(backward, {"dk", Role::kDk, &Outputs::dk, &Results::dk});
+  add(backward, {"dv", Role::kDv, &Outputs::dv, &Results::dv});
+  add(p.want_dbias, {"dbias", Role::kDbias, &Outputs::dbias, &Results::dbias});
+  add(p.want_dsinks, {"dsinks", Role::kDsinks, &Outputs::dsinks, &Results::dsinks});
+  return parts;
+}
+
+// Where a call keeps it.
+const void* In(const Buffers& b, Role role) {
+  switch (role) {
+    case Role::kO:
+      return b.o;
+    case Role::kLse:
+      return b.lse;
+    case Role::kDq:
+      return b.dq;
+    case Role::kDk:
+      return b.dk;
+    case Role::kDv:
+      return b.dv;
+    case Role::kDbias:
+      return b.dbias;
+    case Role::kDsinks:
+      return b.dsinks;
+    default:
+      return nullptr;
+  }
+}
 
 void* Make(const Problem& p, Role role, Guarded* out) {
   *out = Guarded(verify::ViewOf(p, role));
@@ -44,6 +96,14 @@ void* CopyOf(const Problem& p, Role role, const void* from, Guarded* out) {
 
 Status RunInto(const Plan& plan, Buffers b, Outputs* out) {
   const Problem& p = plan.problem();
+  if (p.op == Op::kBackward) {
+    b.dq = Make(p, Role::kDq, &out->dq);
+    b.dk = Make(p, Role::kDk, &out->dk);
+    b.dv = Make(p, Role::kDv, &out->dv);
+    if (p.want_dbias) b.dbias = Make(p, Role::kDbias, &out->dbias);
+    if (p.want_dsinks) b.dsinks = static_cast<float*>(Make(p, Role::kDsinks, &out->dsinks));
+    return RunOnDevice(plan, b);
+  }
   b.o = Make(p, Role::kO, &out->o);
   if (p.want_lse) b.lse = static_cast<float*>(Make(p, Role::kLse, &out->lse));
   if (p.want_probs) b.probs = Make(p, Role::kProbs, &out->probs);
@@ -102,17 +162,10 @@ void JudgeTwice(const Plan& plan, const Buffers& inputs, Judgement* judgement) {
   }
   const verify::Results want = verify::Truth(p, inputs);
   const verify::Results bounds = verify::BoundsFor(p, inputs, want);
-  const auto judge = [&](const char* name, const verify::Array& w, const verify::Array& bound,
-                         Guarded Outputs::*of) {
-    judgement->Add(name, w, bound, first.*of);
-    judgement->Same(name, first.*of, second.*of);
-  };
-  judge("o", want.o, bounds.o, &Outputs::o);
-  if (p.want_lse) judge("lse", want.lse, bounds.lse, &Outputs::lse);
-  if (p.want_probs) judge("probs", want.probs, bounds.probs, &Outputs::probs);
-  if (!p.cache.given) return;
-  judge("k_cache", want.k_cache, bounds.k_cache, &Outputs::k_cache);
-  judge("v_cache", want.v_cache, bounds.v_cache, &Outputs::v_cache);
+  for (const Part& part : PartsOf(p)) {
+    judgement->Add(part.name, want.*part.want, bounds.*part.want, first.*part.got);
+    judgement->Same(part.name, first.*part.got, second.*part.got);
+  }
 }
 
 // What `judge` throws becomes a failure.
@@ -163,6 +216,24 @@ Verdict JudgeCase(const cases::Case& c, const PlanOptions& options) {
   });
 }
 
+Verdict JudgeBackward(const testing_backward::BackwardCase& c, const PlanOptions& options) {
+  return Judged(c.name(), [&](Verdict* verdict, Judgement* judgement) {
+    testing_backward::Call call = testing_backward::MakeCall(c.forward, c.wishes);
+    const Result<Plan> forward = PlanOr(call.Forward(), options, verdict);
+    if (!forward) return;
+    const Result<Plan> backward = PlanOr(call.problem, options, verdict);
+    if (!backward) return;
+    Outputs results;
+    if (Status status = RunInto(*forward, call.sample.Inputs(), &results); !status) {
+      return judgement->Fail("the forward: " + status.message());
+    }
+    Buffers b = call.Inputs();
+    b.o = results.o.data();
+    b.lse = static_cast<float*>(results.lse.data());
+    JudgeTwice(*backward, b, judgement);
+  });
+}
+
 Verdict JudgeResults(const Problem& problem, const Buffers& buffers) {
   return Judged("", [&](Verdict* verdict, Judgement* judgement) {
     const Result<Plan> plan = PlanOr(problem, {.backend = "reference"}, verdict);
@@ -170,9 +241,12 @@ Verdict JudgeResults(const Problem& problem, const Buffers& buffers) {
     const Problem& p = plan->problem();
     const verify::Results want = verify::Truth(p, buffers);
     const verify::Results bounds = verify::BoundsFor(p, buffers, want);
-    judgement->Add("o", want.o, bounds.o, verify::ViewOf(p, Role::kO, buffers.o));
-    if (!p.want_lse) return;
-    judgement->Add("lse", want.lse, bounds.lse, verify::ViewOf(p, Role::kLse, buffers.lse));
+    for (const Part& part : PartsOf(p)) {
+      const void* const got = In(buffers, part.role);
+      if (got == nullptr) return judgement->Fail(std::string(part.name) + " is not given");
+      judgement->Add(part.name, want.*part.want, bounds.*part.want,
+                     verify::ViewOf(p, part.role, got));
+    }
   });
 }
 
