@@ -40,6 +40,27 @@ class Readme(unittest.TestCase):
                     if answer == "refused":
                         self.assertIn(backend, run.stdout + run.stderr)
 
+    def test_gpu_table_is_what_is_planned_and_what_was_seen(self):
+        table = README.split("<!-- GPU table")[1].split("\n\n")[0]
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| ")]
+        self.assertEqual(rows[0], ["feature", "flags", "sm_75", "sm_80 and newer", "on hardware"])
+        self.assertGreater(len(rows), 8)
+        for feature, flags, *answers, seen in rows[1:]:
+            for arch, answer in zip(("sm_75", "sm_80"), answers if flags else ()):
+                with self.subTest(feature=feature, arch=arch):
+                    asked = shlex.split(flags.strip("`"))
+                    sizes = [*([] if "--sk" in asked else SIZES), *([] if "--heads" in asked else ["--heads", "4"]), "--d", "64"]
+                    run = subprocess.run([PROGRAM, "explain", *sizes, *asked, "--backend", "cuda", "--arch", arch], capture_output=True,
+                                         text=True, check=False)
+                    self.assertEqual(answer, {0: "yes", 3: "refused"}.get(run.returncode), run.stderr)
+            # What was seen has its results beside it.
+            on = re.fullmatch(r"seen on (.+) on (\d{4}-\d\d-\d\d)", seen)
+            if on:
+                slug = re.sub(r"[^a-z0-9]+", "-", on[1].lower())
+                self.assertTrue((ROOT / "bench" / "results" / f"{on[2]}-{slug}-cuda.md").exists(), seen)
+            else:
+                self.assertTrue(seen.endswith("emulated only, not yet seen on hardware"), seen)
+
     def test_commands_run(self):
         lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
         self.assertGreaterEqual(len(lines), 5)
