@@ -71,6 +71,37 @@ HEED_DEVICE void PutLdmatrix(uint32_t row, Writer& w) {
   for (int i = 0; i < Count; ++i) w.Put(r[i]);
 }
 
+// 24 words of each thread, side by side, each stored in the size that it was loaded in.
+HEED_DEVICE void PutMemory(const Params& p, uint32_t shared) {
+  const int t = ptx::ThreadIndex();
+  const uint32_t* const from = reinterpret_cast<const uint32_t*>(p.source) + 4 * t;
+  uint32_t* const to = p.out + kOffset<kMemory> + 24 * t;
+  const auto move = [](auto* at, auto value) { ptx::StoreGlobal(at, value); };
+  const auto bytes = reinterpret_cast<const uint8_t*>(from);
+  const auto out = reinterpret_cast<uint8_t*>(to);
+  move(out, ptx::LoadReadOnly(bytes + 1));
+  move(out + 1, ptx::LoadGlobal(bytes + 3));
+  move(reinterpret_cast<uint16_t*>(out + 2),
+       ptx::LoadReadOnly(reinterpret_cast<const uint16_t*>(from) + 1));
+  move(reinterpret_cast<uint16_t*>(to + 1),
+       ptx::LoadGlobal(reinterpret_cast<const uint16_t*>(from) + 2));
+  move(reinterpret_cast<uint16_t*>(to + 1) + 1, uint16_t(ptx::Forget(257 * t)));
+  move(to + 2, ptx::LoadGlobal(from + 1));
+  move(to + 3, uint32_t(ptx::BlockX() + 16 * ptx::GridX() + 256 * ptx::BlockY()) +
+                   4096 * uint32_t(ptx::BlockZ()));
+  move(reinterpret_cast<ptx::U32x2*>(to + 4),
+       ptx::LoadReadOnly(reinterpret_cast<const ptx::U32x2*>(from) + 1));
+  move(reinterpret_cast<ptx::U32x2*>(to + 6),
+       ptx::LoadGlobal(reinterpret_cast<const ptx::U32x2*>(from)));
+  const auto wide = reinterpret_cast<const ptx::U32x4*>(from);
+  move(reinterpret_cast<ptx::U32x4*>(to + 8), ptx::LoadReadOnly(wide));
+  move(reinterpret_cast<ptx::U32x4*>(to + 12), ptx::LoadGlobal(wide));
+  const uint32_t own = shared + 16 * uint32_t(t);
+  ptx::StoreShared(own, ptx::F32x4{float(t), -float(t), float(2 * t), 0.5f});
+  move(reinterpret_cast<ptx::F32x4*>(to + 16), ptx::LoadShared<ptx::F32x4>(own));
+  move(reinterpret_cast<ptx::U32x4*>(to + 20), ptx::LoadShared<ptx::U32x4>(own));
+}
+
 constexpr uint32_t kMmaShared = 48 * kThreads;
 
 HEED_DEVICE void Turing(const Params& p) {
@@ -129,6 +160,8 @@ HEED_DEVICE void Turing(const Params& p) {
     PutLdmatrix<4, false>(row, w);
     PutLdmatrix<4, true>(row, w);
   }
+  ptx::SyncThreads();
+  PutMemory(p, s);
   Writer w(p, kOffset<kMmaF16K8>);
   PutMma<ptx::F16, 8>(p, w);
   // Sums of integers: exact in any order.

@@ -1,4 +1,4 @@
-// The conformance kernel's part for sm_90a: TMA, mbarriers, wgmma, stmatrix, bulk copies.
+// The conformance kernel's part for sm_90a: TMA, barriers, wgmma, stmatrix, bulk copies.
 #pragma once
 
 #include "conformance.h"
@@ -6,7 +6,7 @@
 namespace heed::cuda::conformance {
 
 constexpr uint32_t kTile = 64 * 64 * 2;
-constexpr uint32_t kHopperShared = 2 * kTile + 2048 + 16;
+constexpr uint32_t kHopperShared = 2 * kTile + 2048 + 24;
 
 // A 16-deep slice of a swizzled 64 × 64 tile: along its rows' bytes, or transposed, down its rows.
 HEED_DEVICE uint64_t Slice(uint32_t tile, bool trans, int k) {
@@ -63,12 +63,31 @@ HEED_DEVICE uint32_t* PutStmatrix(const Params& p, uint32_t scratch, uint32_t* o
   return out + 128 * Count;
 }
 
+// What half of the threads and then a neighbour left in shared memory, seen through a named barrier and
+// an mbarrier that counts all of them.
+HEED_DEVICE void PutBarriers(const Params& p, uint32_t scratch, uint32_t bar) {
+  const int t = ptx::ThreadIndex();
+  Writer w(p, kOffset<kBarriers>);
+  ptx::StoreShared(scratch + 4 * uint32_t(t), uint32_t(t) * 0x01000193u);
+  if (t < kThreads / 2) {
+    ptx::NamedArrive(1, kThreads);
+    w.Put(uint32_t(t));
+  } else {
+    ptx::NamedSync(1, kThreads);
+    w.Put(ptx::LoadShared<uint32_t>(scratch + 4 * uint32_t(t - kThreads / 2)));
+  }
+  ptx::MbarrierArrive(bar);
+  ptx::MbarrierWait(bar, 0);
+  w.Put(ptx::LoadShared<uint32_t>(scratch + 4 * uint32_t((t + 1) % kThreads)));
+}
+
 HEED_DEVICE void Hopper(const Params& p) {
   const int t = ptx::ThreadIndex();
   const uint32_t s = ptx::SharedBase(), scratch = s + 2 * kTile, bar = scratch + 2048;
   if (t == 0) {
     ptx::MbarrierInit(bar, 1);
     ptx::MbarrierInit(bar + 8, 1);
+    ptx::MbarrierInit(bar + 16, kThreads);
     ptx::FenceMbarrierInit();
     ptx::PrefetchTensorMap(&p.load);
   }
@@ -155,6 +174,8 @@ HEED_DEVICE void Hopper(const Params& p) {
     ptx::StoreGlobal(p.out + kOffset<kElect> + t / 32,
                      uint32_t(chosen != 0 && (chosen & (chosen - 1)) == 0));
   }
+  ptx::SyncThreads();
+  PutBarriers(p, scratch, bar + 16);
 }
 
 }  // namespace heed::cuda::conformance

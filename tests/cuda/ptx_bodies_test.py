@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-# The two bodies of the ptx layer declare the same functions with the same parameters, file by file.
+# The two bodies of the ptx layer declare the same functions with the same parameters, file by file, and
+# the conformance kernel has a line for each that a kernel calls.
 # Usage: ptx_bodies_test.py ROOT. Python's standard library only.
+import glob
 import os
 import re
 import sys
@@ -27,6 +29,18 @@ def headers(folder):
     return {n for n in os.listdir(folder) if n.endswith(".h") and n != "base.h"}
 
 
+def calls(paths):
+    found = set()
+    for path in paths:
+        with open(path, encoding="utf-8") as f:
+            found |= set(re.findall(r"\bptx::(\w+)(?:<[^;()]*>)?\(", re.sub(r"//[^\n]*", "", f.read())))
+    return found
+
+
+# A share of registers has no value that could be compared.
+WITHOUT_VALUE = {"SetMaxRegDec", "SetMaxRegInc"}
+
+
 def main():
     room = os.path.join(sys.argv[1], "src", "cuda", "ptx")
     device, emulated = os.path.join(room, "device"), os.path.join(room, "emulated")
@@ -44,9 +58,16 @@ def main():
             single = len(a[function]) == len(b[function]) == 1
             if single and a[function] != b[function]:
                 problems.append(f"{name}: {function}({a[function]}) and ({b[function]})")
+    tests = os.path.join(sys.argv[1], "tests", "cuda")
+    kernels = glob.glob(os.path.join(room, "..", "*.h")) + glob.glob(os.path.join(tests, "hopper_*ward.h"))
+    used = calls(kernels) - WITHOUT_VALUE
+    problems += [f"kernels call {name}, and the conformance kernel (tests/cuda/conformance*.h) does not"
+                 for name in sorted(used - calls(glob.glob(os.path.join(tests, "conformance*.h"))))]
+    if len(used) < 40:
+        problems.append(f"kernels call only {len(used)} functions: the pattern no longer matches")
     if compared < 50:
         problems.append(f"only {compared} functions were compared: the pattern no longer matches")
-    print("\n".join(problems) or f"{compared} functions, the same in both bodies")
+    print("\n".join(problems) or f"{compared} functions, the same in both bodies; {len(used)} are called by kernels")
     return 1 if problems else 0
 
 

@@ -20,6 +20,7 @@ enum SectionId {
   kLdmatrix,
   kMmaF16K8,
   kSums,
+  kMemory,
   kNumbers80,
   kCpAsync,
   kMma80,
@@ -32,6 +33,7 @@ enum SectionId {
   kBulkReduce,
   kTmaStore,
   kElect,
+  kBarriers,
   kSectionCount
 };
 constexpr Section kSections[kSectionCount] = {
@@ -41,6 +43,8 @@ constexpr Section kSections[kSectionCount] = {
     {"ldmatrix x1 x2 x4, plain and transposed", 750, 14 * kThreads},
     {"mma f16 k8", 750, 4 * kThreads},
     {"atomic sums", 750, 64},
+    {"global loads and stores of 1 to 16 bytes, shared ones of 16, block and grid", 750,
+     24 * kThreads},
     {"pack bf16, round tf32", 800, 3 * kThreads},
     {"cp.async of 4, 8 and 16 bytes, zeros", 800, 11 * kThreads},
     {"mma f16 k16, bf16 k8 k16, tf32 k4 k8", 800, 20 * kThreads},
@@ -53,6 +57,7 @@ constexpr Section kSections[kSectionCount] = {
     {"bulk reduce", 900, 256},
     {"TMA store: swizzle, nothing outside", 900, 60 * 32},
     {"elect", 900, 4},
+    {"named barriers, mbarrier arrivals", 900, 2 * kThreads},
 };
 
 constexpr int Offset(int section) {
