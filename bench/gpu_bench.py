@@ -200,15 +200,15 @@ def markdown(result):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rehearse", action="store_true", help="on the CPU: everything but the GPU")
-    parser.add_argument("--only", default="", help="rows whose label matches this expression")
+    parser.add_argument("--only", default="", help="rows whose group and label match this expression")
     parser.add_argument("--rounds", type=int, default=5, help="(default %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.1, help="of a side in a round (default %(default)s)")
     parser.add_argument("--library", help="libheed_gpu.so that is built already")
     parser.add_argument("--out", default=os.path.join(HERE, "results"), help="folder (default %(default)s)")
     args = parser.parse_args()
-    chosen = [row for row in rows(args.rehearse) if re.search(args.only, row[1])]
+    chosen = [row for row in rows(args.rehearse) if re.search(args.only, " ".join(row[:2]))]
     if not chosen:
-        parser.error(f"no row's label matches '{args.only}'")
+        parser.error(f"no row matches '{args.only}'")
     try:
         library = args.library or gpu_build.build(arch=None if args.rehearse else "auto")["library"]
     except gpu_build.Stop as stop:

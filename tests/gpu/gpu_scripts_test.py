@@ -2,6 +2,7 @@
 # The scripts that make gpu-test and make gpu-bench run, as far as no GPU and no torch are needed: flat
 # cases are judged right and wrong, the C ABI through ctypes, what is built of which files, and one
 # sentence where there is no GPU. Usage: gpu_scripts_test.py GPU_CASES LIBRARY
+import argparse
 import array
 import importlib.util
 import os
@@ -19,6 +20,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "scripts")]
 import engine  # pylint: disable=wrong-import-position
 import flatten  # pylint: disable=wrong-import-position
 import gpu_build  # pylint: disable=wrong-import-position
+import gpu_test  # pylint: disable=wrong-import-position
 
 CASES, LIBRARY = sys.argv[1:3] if len(sys.argv) > 2 else ("", "")
 
@@ -227,6 +229,40 @@ class Building(unittest.TestCase):
                     f.write(f"#!/bin/sh\necho '{words}'\n")
                 os.chmod(os.path.join(tools, "nvidia-smi"), 0o755)
                 self.assertEqual(gpu_build.gpu_arch(), arch, words)
+
+
+class Steps(unittest.TestCase):
+    def test_a_program_passes_fails_or_cannot_run_here(self):
+        ends = lambda code, **more: gpu_test.program(["/bin/sh", "-c", f"echo one; echo two; exit {code}"], **more)
+        self.assertEqual(ends(0, skips=3), "two")
+        with self.assertRaisesRegex(gpu_test.Skip, "^two$"):
+            ends(3, skips=3)
+        for code, more in ((3, {}), (1, {"skips": 3})):
+            with self.assertRaisesRegex(RuntimeError, f"(?s)exit {code}.*one.*two"):
+                ends(code, **more)
+        with self.assertRaisesRegex(RuntimeError, "sleep took more than 0.1 s"):
+            gpu_test.program(["sleep", "9"], seconds=0.1)
+
+    def test_the_sanitizer_runs_small_cases_of_both_directions(self):
+        path = os.environ["PATH"]
+        self.addCleanup(os.environ.__setitem__, "PATH", path)
+        with tempfile.TemporaryDirectory() as tools:
+            with open(os.path.join(tools, "compute-sanitizer"), "w", encoding="utf-8") as f:
+                f.write('#!/bin/sh\necho "$@"\n')
+            os.environ["PATH"] = tools
+            with self.assertRaisesRegex(gpu_test.Skip, "compute-sanitizer is not installed"):
+                gpu_test.sanitize("memcheck", ["cases"], False)
+            os.chmod(os.path.join(tools, "compute-sanitizer"), 0o755)
+            said = gpu_test.sanitize("racecheck", ["cases", "--backward"], False)
+        self.assertRegex(said, "^--tool racecheck --error-exitcode 9 .* cases --backward --lists small,small_backward "
+                               r"--seconds \d+$")
+
+    def test_the_package_is_skipped_in_a_sentence(self):
+        if importlib.util.find_spec("heed"):
+            self.skipTest("it is installed here")
+        args = argparse.Namespace(library="built/libheed_gpu.so", rehearse=False, jobs=1)
+        with self.assertRaisesRegex(gpu_test.Skip, "was built before, and the package is not installed either"):
+            gpu_test.python_package(args, {})
 
 
 if __name__ == "__main__":
