@@ -3,6 +3,7 @@
 #   make test        all tests, in about 25 minutes      make format        clang-format everything
 #   make test-long   all tests under all sanitizers      make lint          clang-tidy
 #   make install     into PREFIX                         make wheel         the Python package
+#   make wheel-cuda  the same with CUDA kernels
 #   make gpu-test    all that needs a GPU                make gpu-bench      times beside PyTorch
 #   make clean       removes build/
 SHELL := /bin/bash
@@ -12,7 +13,7 @@ SOURCES = $(shell git ls-files -co --exclude-standard '*.h' '*.inc' '*.cpp' '*.c
 
 .PHONY: help
 help:
-	@sed -n '2,7s/^#//p' Makefile
+	@sed -n '2,8s/^#//p' Makefile
 
 .PHONY: demo
 demo:
@@ -46,6 +47,12 @@ PYTHON ?= python3
 wheel:
 	@bash scripts/deps.sh build python
 	@$(PYTHON) scripts/wheel.py
+
+# The same with the CUDA kernels; needs nvcc, and takes some minutes more.
+.PHONY: wheel-cuda
+wheel-cuda:
+	@bash scripts/deps.sh build python
+	@$(PYTHON) scripts/wheel.py --cuda
 
 .PHONY: bench
 bench:

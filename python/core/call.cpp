@@ -2,7 +2,7 @@
 // it has no field for: numbers of axes, dtypes, sizes of small arrays.
 #include "call.h"
 
-#include <cstring>
+#include <limits>
 #include <string>
 
 namespace heed::python {
@@ -64,10 +64,24 @@ Strides Call::StridesOf(const Rows& rows) const {
   return {rows.heads * rows.len * rows.dim, rows.dim, rows.len * rows.dim};
 }
 
+// Nobody has read cu_seqlens on a device: rows that they leave out are 0, and not what lay there.
+void Call::ClearRows(const nb::object& made, double value) {
+  if (problem.ragged && arrays.device() != kHost) made.attr("fill_")(value);
+}
+
+float* Call::NewRowState(nb::object* out) {
+  const Problem& p = problem;
+  View view = p.ragged ? arrays.New(Element::kF32, {p.q_heads, p.total_q}, out)
+                       : arrays.New(Element::kF32, {p.batch, p.q_heads, p.q_len}, out);
+  ClearRows(*out, -std::numeric_limits<double>::infinity());
+  return static_cast<float*>(AddressOf(view));
+}
+
 void* Call::NewRows(Element element, const Rows& rows, nb::object* out) {
   View view;
   if (problem.ragged) {
     view = arrays.New(element, {rows.total, rows.heads, rows.dim}, out);
+    ClearRows(*out, 0);
   } else if (heads_first) {
     view = arrays.NewHeadsFirst(element, {problem.batch, rows.len, rows.heads, rows.dim},
                                 rows.dense, out);
@@ -131,13 +145,31 @@ void Call::ReadQkv(nb::handle q, nb::handle k, nb::handle v, bool ragged) {
   p.q_strides = RowStrides(qv);
   p.k_strides = RowStrides(kv);
   p.v_strides = RowStrides(vv);
-  buffers.q = AddressOf(qv);
+  Begin(q, qv);
   buffers.k = AddressOf(kv);
   buffers.v = AddressOf(vv);
 }
 
-const void* Call::Dense(const View& view) {
+void Call::Begin(nb::handle q, const View& view) {
+  const int device = arrays.device();
+  // A plan for a tensor that stands for another asks nothing of a device that may not be here.
+  if (device != kHost && (!shapes_alone || TorchIsPlain(&q, 1))) on_device.emplace(device);
+  buffers.q = AddressOf(view);
+  if (!on_device) return;
+  buffers.stream = on_device->stream();
+  if (view.count() == 0) {  // PyTorch gives it no address
+    void* somewhere = nullptr;
+    on_device_copies_.push_back(DeviceBytes(sizeof(double), device, &somewhere));
+    buffers.q = somewhere;
+  }
+}
+
+const void* Call::Dense(nb::handle array, const char* name, const View& view) {
   if (view.contiguous() || shapes_alone) return AddressOf(view);
+  if (view.device != kHost) {
+    on_device_copies_.push_back(array.attr("contiguous")());
+    return AddressOf(Read(on_device_copies_.back(), name));
+  }
   // At most two axes, of 4 bytes an element: slopes, sinks, lengths.
   std::vector<std::int32_t> copy(static_cast<std::size_t>(view.count()));
   const std::int64_t rows = view.ndim == 2 ? view.shape[0] : 1;
@@ -159,7 +191,7 @@ const float* Call::Floats(nb::handle array, const char* name,
           ": it must be float32");
   }
   CheckShape(view, name, shape, shape.size() == 2 ? "(B, H)" : "(H,), the heads of q");
-  return static_cast<const float*>(Dense(view));
+  return static_cast<const float*>(Dense(array, name, view));
 }
 
 const std::int32_t* Call::Integers(nb::handle array, const char* name, std::int64_t size,
@@ -169,7 +201,22 @@ const std::int32_t* Call::Integers(nb::handle array, const char* name, std::int6
     Raise(std::string(name) + " has the dtype " + ElementText(view, array) + ": it must be int32");
   }
   if (size >= 0) CheckShape(view, name, {size}, symbols);
-  return static_cast<const std::int32_t*>(Dense(view));
+  return static_cast<const std::int32_t*>(Dense(array, name, view));
+}
+
+const std::int32_t* Call::Spread(nb::handle tensor, const char* name) {
+  on_device_copies_.push_back(tensor.attr("expand")(problem.batch));
+  return Integers(on_device_copies_.back(), name, problem.batch);
+}
+
+const std::int32_t* Call::Repeated(std::int32_t n) {
+  if (arrays.device() != kHost) {
+    on_device_copies_.push_back(DeviceIntegers(n, problem.batch, arrays.device()));
+    return static_cast<const std::int32_t*>(AddressOf(Read(on_device_copies_.back(), "an array")));
+  }
+  const std::int64_t count = problem.batch > 0 ? problem.batch : 1;
+  copies_.emplace_back(static_cast<std::size_t>(count), n);
+  return copies_.back().data();
 }
 
 }  // namespace heed::python

@@ -30,6 +30,7 @@ std::int64_t Longest(const std::int32_t* ends, std::int64_t batch) {
 }  // namespace
 
 void Call::ReadOptions(const nb::handle* o) {
+  ReadHow(o);
   ReadRagged(o);
   ReadScore(o);
   Problem& p = problem;
@@ -43,7 +44,22 @@ void Call::ReadOptions(const nb::handle* o) {
     p.seed = Unsigned(o[kSeed], "seed");
     p.offset = Unsigned(o[kOffset], "offset");
   }
+}
+
+void Call::ReadHow(const nb::handle* o) {
   options = ReadPlanOptions(o[kBackend], o[kThreads]);
+  if (arrays.device() == kHost) return;
+  const std::string device = DeviceText(arrays.device());
+  for (int i = 0; i < kOptions; i++) {
+    if (IsArrayOption(i) || !IsTorch(o[i]) || !TorchIsOnDevice(o[i])) continue;
+    Raise(std::string(kOptionNames[i]) + " is a tensor on the device '" + device +
+          "': it must be a number here, for a call on a device does not wait to read one");
+  }
+  if (options.backend == "auto") options.backend = "cuda";
+  if (options.backend != "cuda") {
+    Raise("backend is \"" + options.backend + "\" and the tensors live on the device '" + device +
+          "': there it must be \"cuda\", or None; for another make them CPU tensors");
+  }
 }
 
 void Call::ReadRagged(const nb::handle* o) {
@@ -70,6 +86,12 @@ void Call::ReadRagged(const nb::handle* o) {
           ": it must be (B + 1,), the ends of B sequences after a 0");
   }
   p.batch = ends.shape[0] - 1;
+  if (ends.device != kHost && !sizes_given) {
+    Raise(std::string(Given(o[kMaxSeqlenQ]) ? "max_seqlen_k" : "max_seqlen_q") +
+          " is None and cu_seqlens_q lives on the device '" + DeviceText(ends.device) +
+          "': there give max_seqlen_q and max_seqlen_k, for a call does not wait to read them (the "
+          "longest lengths, or more)");
+  }
   constexpr const char* kEnds = "(B + 1,), the ends of B sequences after a 0";
   buffers.cu_seqlens_q = Integers(o[kCuSeqlensQ], "cu_seqlens_q", ends.shape[0], kEnds);
   buffers.cu_seqlens_k = Integers(o[kCuSeqlensK], "cu_seqlens_k", ends.shape[0], kEnds);
@@ -88,9 +110,10 @@ void Call::ReadOffset(nb::handle align, nb::handle offset) {
   if (p.align == Align::kBottomRight) p.align = Align::kOffset;
   if (IsNumpy(offset) || IsTorch(offset)) {
     const View view = Read(offset, "query_offset");
-    if (view.ndim > 0) {
+    if (view.ndim > 0 || view.device != kHost) {
       p.query_offsets = true;
-      buffers.query_offsets = Integers(offset, "query_offset", p.batch);
+      buffers.query_offsets = view.ndim > 0 ? Integers(offset, "query_offset", p.batch)
+                                            : Spread(offset, "query_offset");
       return;
     }
   }

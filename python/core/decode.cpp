@@ -1,11 +1,9 @@
 // decode.cpp: _core.decode, attention against a cache of keys and values. Not here: the rules of a
 // cache (docs/semantics.md), which heed::Validate and heed::Run check.
 #include <string>
-#include <vector>
 
 #include "call.h"
 #include "functions.h"
-#include "plans.h"
 
 namespace heed::python {
 namespace {
@@ -73,7 +71,7 @@ class CacheCall : public Call {
     p.q_strides = RowStrides(qv);
     p.k_strides = RowStrides(k);
     p.v_strides = RowStrides(v);
-    buffers.q = AddressOf(qv);
+    Begin(q, qv);
     buffers.k_cache = AddressOf(k);
     buffers.v_cache = AddressOf(v);
     caches_writable_ = k.writable && v.writable;
@@ -150,10 +148,13 @@ class CacheCall : public Call {
       buffers.cache_leftpad = Integers(c_[kCacheLeftpad], "cache_leftpad", batch);
     }
     const nb::handle lengths = c_[kCacheSeqlens];
-    if (Given(lengths) && (IsNumpy(lengths) || IsTorch(lengths)) &&
-        Read(lengths, "cache_seqlens").ndim > 0) {
-      buffers.cache_seqlens = Integers(lengths, "cache_seqlens", batch);
-      return;
+    if (Given(lengths) && (IsNumpy(lengths) || IsTorch(lengths))) {
+      const View view = Read(lengths, "cache_seqlens");
+      if (view.ndim > 0 || view.device != kHost) {
+        buffers.cache_seqlens = view.ndim > 0 ? Integers(lengths, "cache_seqlens", batch)
+                                              : Spread(lengths, "cache_seqlens");
+        return;
+      }
     }
     const std::int64_t capacity = cache.rows * (cache.blocks > 0 ? cache.blocks : 1);
     if (!Given(lengths) && cache.new_len > 0) {
@@ -165,13 +166,11 @@ class CacheCall : public Call {
       Raise("cache_seqlens is " + std::to_string(n) + ": it must be from 0 to " +
             std::to_string(capacity) + ", the rows of an entry");
     }
-    lengths_.assign(static_cast<std::size_t>(batch > 0 ? batch : 1), static_cast<std::int32_t>(n));
-    buffers.cache_seqlens = lengths_.data();
+    buffers.cache_seqlens = Repeated(static_cast<std::int32_t>(n));
   }
 
   const nb::handle* c_;
   bool caches_writable_ = true;
-  std::vector<std::int32_t> lengths_;
 };
 
 nb::object Decode(nb::handle q, nb::handle k_cache, nb::handle v_cache, const nb::handle* c,
@@ -191,11 +190,11 @@ nb::object Decode(nb::handle q, nb::handle k_cache, nb::handle v_cache, const nb
     if (TorchWatcher(tensors, n, Guard::kAll) != Watcher::kNobody) return NotHere();
   }
   CacheCall call(q, k_cache, v_cache, c);
+  call.ReadHow(o);
   call.ReadScore(o);
-  call.options = ReadPlanOptions(o[kBackend], o[kThreads]);
   Problem& p = call.problem;
   p.want_lse = return_lse;
-  const Plan plan = PlanFor(p, call.options);
+  const Plan plan = call.MakePlan();
   nb::object out, lse;
   View view = call.arrays.New(FromDType(p.dtype), {p.batch, p.q_len, p.q_heads, p.dim_v}, &out);
   call.buffers.o = AddressOf(view);
@@ -203,7 +202,7 @@ nb::object Decode(nb::handle q, nb::handle k_cache, nb::handle v_cache, const nb
     view = call.arrays.New(Element::kF32, {p.batch, p.q_heads, p.q_len}, &lse);
     call.buffers.lse = static_cast<float*>(AddressOf(view));
   }
-  RunPlan(p, plan, call.buffers);
+  call.Run(plan);
   if (return_lse) return nb::make_tuple(out, lse);
   return out;
 }

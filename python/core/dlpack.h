@@ -7,7 +7,7 @@
 
 namespace heed::python::dlpack {
 
-constexpr std::int32_t kCpu = 1;
+constexpr std::int32_t kCpu = 1, kCuda = 2;
 constexpr std::uint32_t kMajor = 1;  // of the versions that these structs belong to
 
 enum Code : std::uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6 };

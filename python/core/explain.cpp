@@ -4,7 +4,6 @@
 
 #include "call.h"
 #include "functions.h"
-#include "plans.h"
 
 namespace heed::python {
 namespace {
@@ -26,7 +25,7 @@ Plan PlanOf(nb::handle q, nb::handle k, nb::handle v, const nb::handle* o, bool 
   p.want_probs = probs && !backward;
   p.want_dbias = dbias;
   p.want_dsinks = dsinks;
-  return PlanFor(p, call.options);
+  return call.MakePlan();
 }
 
 nb::list Pairs(const std::vector<Refusal>& refusals) {
@@ -69,7 +68,9 @@ void AddFunction(nb::module_& m, std::index_sequence<I...>) {
   m.def(
       "check",
       [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, nb::handle return_probs) {
-        if (IsTorch(q) && TorchStandsForOthers()) return;
+        if (IsTorch(q) && (TorchStandsForOthers() || (TorchIsOnDevice(q) && !TorchIsPlain(&q, 1)))) {
+          return;
+        }
         const nb::handle o[] = {options...};
         PlanOf(q, k, v, o, false, true, Flag(return_probs, "return_probs"), false, false);
       },
@@ -89,9 +90,12 @@ void AddExplain(nb::module_& m) {
     plan.def_prop_ro(
         name, [field](const PlanView& v) { return nb::str((v.info.*field).c_str()); }, doc);
   };
-  text("backend", &PlanInfo::backend, "the backend that computes: 'cpu', 'reference'");
+  text("backend", &PlanInfo::backend, "the backend that computes: 'cpu', 'cuda', 'reference'");
   text("isa", &PlanInfo::isa, "the instruction set; empty where there is none");
+  text("arch", &PlanInfo::arch, "the architecture, 'sm_80'; empty where there is none");
   text("kernel", &PlanInfo::kernel, "what runs");
+  text("expected_limit", &PlanInfo::expected_limit, "what bounds that: 'compute', 'memory'");
+  text("assumes", &PlanInfo::assumes, "what that takes of the device");
   text("workspace_formula", &PlanInfo::workspace_formula, "what the workspace is made of");
   const auto whole = [&](const char* name, std::int64_t PlanInfo::*field, const char* doc) {
     plan.def_prop_ro(
@@ -108,6 +112,14 @@ void AddExplain(nb::module_& m) {
   whole("tiles_edge", &PlanInfo::tiles_edge, "tiles computed and masked");
   whole("tiles_empty", &PlanInfo::tiles_empty, "tiles skipped");
   whole("workspace_bytes", &PlanInfo::workspace_bytes, "bytes of scratch memory");
+  whole("block_shared_bytes", &PlanInfo::block_shared_bytes, "shared memory of a block on a device");
+  const auto small = [&](const char* name, int PlanInfo::*field, const char* doc) {
+    plan.def_prop_ro(
+        name, [field](const PlanView& v) { return v.info.*field; }, doc);
+  };
+  small("launches", &PlanInfo::launches, "kernels launched on a device");
+  small("block_threads", &PlanInfo::block_threads, "threads of a block on a device");
+  small("blocks_at_once", &PlanInfo::blocks_at_once, "blocks of a multiprocessor at a time");
   const auto real = [&](const char* name, double PlanInfo::*field, const char* doc) {
     plan.def_prop_ro(
         name, [field](const PlanView& v) { return v.info.*field; }, doc);
@@ -115,6 +127,7 @@ void AddExplain(nb::module_& m) {
   real("visible_pairs", &PlanInfo::visible_pairs, "pairs of a query and a key that see each other");
   real("flops", &PlanInfo::flops, "operations for these pairs");
   real("dense_flops", &PlanInfo::dense_flops, "operations for all pairs");
+  real("expected_seconds", &PlanInfo::expected_seconds, "on a device, at best");
   real("bytes_min", &PlanInfo::bytes_min, "bytes, each input read and each output written once");
   real("bytes_moved", &PlanInfo::bytes_moved, "bytes from the outer caches into the cores");
   real("bytes_standard", &PlanInfo::bytes_standard,
@@ -135,6 +148,8 @@ void AddExplain(nb::module_& m) {
   m.def(
       "backends", &BackendList,
       "[(name, available, reason, [(instruction set, usable, reason)])], in the order of choice.");
+  m.def("has_cuda_kernels", &HasCudaKernels,
+        "Whether this build has CUDA kernels; there may be no device all the same.");
   m.def("available_threads", &AvailableThreads,
         "Threads that this process may use: affinity and cgroup limits respected.");
   m.def(

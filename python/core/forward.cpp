@@ -1,14 +1,9 @@
 // forward.cpp: _core.attention. Not here: how its keywords are read (call_options.cpp).
 #include "call.h"
 #include "functions.h"
-#include "plans.h"
 
 namespace heed::python {
 namespace {
-
-// Every array that a call of these arguments may have.
-constexpr int kArrayOptions[] = {kAlibiSlopes, kBias,       kMask,       kBlockMap,   kSinks,
-                                 kKeyLengths,  kCuSeqlensQ, kCuSeqlensK, kQueryOffset};
 
 Watcher WatcherOf(nb::handle q, nb::handle k, nb::handle v, const nb::handle* o, Guard guard) {
   nb::handle tensors[12];
@@ -17,8 +12,8 @@ Watcher WatcherOf(nb::handle q, nb::handle k, nb::handle v, const nb::handle* o,
     if (IsTorch(t)) tensors[n++] = t;  // what else it may be is refused with a sentence
   };
   for (const nb::handle t : {q, k, v}) add(t);
-  for (const int option : kArrayOptions) {
-    if (Given(o[option])) add(o[option]);
+  for (int i = 0; i < kOptions; i++) {
+    if (IsArrayOption(i) && Given(o[i])) add(o[i]);
   }
   return TorchWatcher(tensors, n, guard);
 }
@@ -45,9 +40,7 @@ nb::object ForBackward(const nb::handle* o) {
   for (int i = 0; i < kOptions; i++) {
     PyObject* kept = o[i].ptr();
     if (IsTorch(o[i])) {
-      bool array = false;
-      for (const int option : kArrayOptions) array = array || i == option;
-      if (!array) return {};  // a number in a tensor
+      if (!IsArrayOption(i)) return {};  // a number in a tensor
       arrays.append(o[i]);
       places.append(i);
       kept = Py_None;
@@ -89,22 +82,17 @@ nb::object Forward(nb::handle q, nb::handle k, nb::handle v, const nb::handle* o
   const Call::Rows rows{p.q_len, p.total_q, p.q_heads, p.dim_v, call.dense_q};
   p.o_strides = call.StridesOf(rows);
   // Before any memory is taken for results.
-  const Plan plan = PlanFor(p, call.options);
+  const Plan plan = call.MakePlan();
 
   const Element element = FromDType(p.out_dtype.value_or(p.dtype));
   nb::object out, lse, probs;
   call.buffers.o = call.NewRows(element, rows, &out);
-  View view;
-  if (wanted.lse) {
-    view = p.ragged ? call.arrays.New(Element::kF32, {p.q_heads, p.total_q}, &lse)
-                    : call.arrays.New(Element::kF32, {p.batch, p.q_heads, p.q_len}, &lse);
-    call.buffers.lse = static_cast<float*>(AddressOf(view));
-  }
+  if (wanted.lse) call.buffers.lse = call.NewRowState(&lse);
   if (wanted.probs) {
-    view = call.arrays.New(element, {p.batch, p.q_heads, p.q_len, p.k_len}, &probs);
+    View view = call.arrays.New(element, {p.batch, p.q_heads, p.q_len, p.k_len}, &probs);
     call.buffers.probs = AddressOf(view);
   }
-  RunPlan(p, plan, call.buffers);
+  call.Run(plan);
   if (for_backward.is_valid()) {
     nb::list pending;
     pending.append(out);

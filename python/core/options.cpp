@@ -78,7 +78,8 @@ PlanOptions ReadPlanOptions(nb::handle backend, nb::handle threads) {
     options.backend = Text(backend);
     const std::size_t colon = options.backend.find(':');
     if (colon != std::string::npos) {
-      options.isa = options.backend.substr(colon + 1);
+      const bool device = options.backend.starts_with("cuda:");
+      (device ? options.arch : options.isa) = options.backend.substr(colon + 1);
       options.backend.resize(colon);
     }
   }

@@ -17,7 +17,7 @@ std::uint64_t Unsigned(nb::handle value, const char* name);
 bool Flag(nb::handle value, const char* name);
 std::pair<std::int64_t, std::int64_t> Pair(nb::handle value, const char* name);
 
-/// backend ("cpu", "cpu:avx2", "reference", None) and threads (None: as many as the process may use).
+/// backend ("cpu", "cpu:avx2", "cuda", "cuda:sm_80", "reference", None) and threads (None: as many as the process may use).
 PlanOptions ReadPlanOptions(nb::handle backend, nb::handle threads);
 
 /// The keywords of a call that a Problem and its arrays are made of, in the order in which the

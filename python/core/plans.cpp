@@ -10,6 +10,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "device.h"
 #include "gil.h"
 #include "sentences.h"
 
@@ -19,7 +20,7 @@ namespace {
 // Every field of a call in a row of words, so that keys compare and hash as memory.
 class Key {
  public:
-  Key(const Problem& problem, const PlanOptions& options) {
+  Key(const Problem& problem, const PlanOptions& options, int device) {
     // The number of names is that of Problem's fields: one that is added does not compile here until
     // it is in the key, too.
     const auto& [batch, q_len, k_len, q_heads, k_heads, dim, dim_v, dtype, causal, window_left,
@@ -68,6 +69,7 @@ class Key {
     }
     const auto& [backend, isa, threads, arch] = options;
     Put(threads);
+    Put(device);
     PutText(backend);
     PutText(isa);
     PutText(arch);
@@ -204,13 +206,13 @@ void CheckOf(const Problem& problem, const Status& status) {
 
 }  // namespace
 
-Plan PlanFor(const Problem& problem, const PlanOptions& options) {
+Plan PlanFor(const Problem& problem, const PlanOptions& options, int device) {
   if (problem.dropout_p > 0) {
     Result<Plan> plan = MakePlan(problem, options);
     CheckOf(problem, plan.status());
     return *plan;
   }
-  const Key key(problem, options);
+  const Key key(problem, options, device);
   if (const Plan* kept = ThePlans().Find(key)) return *kept;
   Result<Plan> plan = MakePlan(problem, options);
   CheckOf(problem, plan.status());
@@ -221,8 +223,17 @@ Plan PlanFor(const Problem& problem, const PlanOptions& options) {
 void ForgetPlans() { ThePlans().Clear(); }
 std::size_t PlansKept() { return ThePlans().size(); }
 
-void RunPlan(const Problem& problem, const Plan& plan, Buffers buffers) {
+void RunPlan(const Problem& problem, const Plan& plan, Buffers buffers, int device) {
   const auto needed = static_cast<std::size_t>(plan.workspace_bytes());
+  if (device != kHost) {
+    nb::object memory;
+    if (needed > 0) {
+      memory = DeviceBytes(needed, device, &buffers.workspace.data);
+      buffers.workspace.bytes = needed;
+    }
+    CheckOf(problem, WithoutGil([&] { return Run(plan, buffers); }));
+    return;
+  }
   thread_local Scratch kept;
   Scratch own;
   buffers.workspace = (needed <= kMostKept ? kept : own).Take(needed > 0 ? needed : 1);

@@ -14,7 +14,8 @@ struct Torch {
   const dlpack::ExchangeApi* exchange = nullptr;
   PyObject *empty = nullptr, *empty_strided = nullptr;
   PyObject* dtypes[6] = {};  // by Element
-  PyObject* cpu = nullptr;
+  PyObject *cpu = nullptr, *cuda = nullptr;
+  PyObject* make_device = nullptr;
   PyObject* empty_keywords = nullptr;
   // Questions, all without arguments but the last.
   PyObject* grad_enabled = nullptr;
@@ -27,8 +28,8 @@ struct Torch {
   PyObject *is_wrapped = nullptr, *is_mapped = nullptr, *is_zero = nullptr;
   // Interned names.
   PyObject *shape = nullptr, *stride = nullptr, *dtype = nullptr, *data_ptr = nullptr,
-           *requires_grad = nullptr, *is_neg = nullptr, *device = nullptr, *cpu_word = nullptr,
-           *current_level = nullptr;
+           *requires_grad = nullptr, *is_neg = nullptr, *device = nullptr, *type = nullptr,
+           *index = nullptr, *is_cuda = nullptr, *current_level = nullptr;
 };
 
 Torch the_torch;  // lives as long as the process, as torch does
@@ -82,8 +83,9 @@ bool Borrow(nb::handle tensor, const char* name, View* view) {
     PyErr_Clear();
     return false;
   }
-  if (t.device_type != dlpack::kCpu) return false;
+  if (t.device_type != dlpack::kCpu && t.device_type != dlpack::kCuda) return false;
   if (t.ndim > kMaxAxes) TooManyAxes(name, t.ndim);
+  if (t.device_type == dlpack::kCuda) view->device = t.device_id;
   view->data = static_cast<char*>(t.data) + t.byte_offset;
   view->ndim = t.ndim;
   view->element = ElementOf(t.code, t.bits, t.lanes);
@@ -121,10 +123,14 @@ int Integers(nb::handle tuple, const char* name, std::int64_t* out) {
 }
 
 void ReadAttributesOf(nb::handle tensor, const char* name, bool shape_alone, View* view) {
-  const nb::object type = Get(Get(tensor, the_torch.device), the_torch.cpu_word);
-  if (!shape_alone && Text(type) != "cpu") {
-    Raise(std::string(name) + " lives on the device '" + Text(Get(tensor, the_torch.device)) +
-          "': this build of heed computes on the CPU, so it must be a CPU tensor");
+  const nb::object device = Get(tensor, the_torch.device);
+  const std::string type = Text(Get(device, the_torch.type));
+  if (type == "cuda") {
+    const nb::object index = Get(device, the_torch.index);
+    view->device = index.is_none() ? 0 : static_cast<int>(PyLong_AsLong(index.ptr()));
+  } else if (!shape_alone && type != "cpu") {
+    Raise(std::string(name) + " lives on the device '" + Text(device) +
+          "': heed computes on the CPU and on CUDA devices, so it must be a CPU or a CUDA tensor");
   }
   view->ndim = Integers(Get(tensor, the_torch.shape), name, view->shape);
   Integers(CallMethod(tensor, the_torch.stride), name, view->strides);
@@ -145,8 +151,8 @@ void ReadAttributes(nb::handle tensor, const char* name, bool shape_alone, View*
     ReadAttributesOf(tensor, name, shape_alone, view);
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_RuntimeError) || error.matches(ErrorType())) throw;
-    Raise(std::string(name) + " cannot be read where it lies: it must be a dense (strided) CPU " +
-          "tensor that no transform stands before; PyTorch says: " + Text(error.value()));
+    Raise(std::string(name) + " cannot be read where it lies: it must be a dense (strided) tensor " +
+          "that no transform stands before; PyTorch says: " + Text(error.value()));
   }
 }
 
@@ -171,8 +177,8 @@ bool InForwardAd() {
   return PyLong_AsLong(level.ptr()) >= 0;
 }
 
-bool InAutocast() {
-  PyObject* arguments[] = {nullptr, the_torch.cpu};
+bool InAutocast(bool on_device) {
+  PyObject* arguments[] = {nullptr, on_device ? the_torch.cuda : the_torch.cpu};
   PyObject* answer = PyObject_Vectorcall(the_torch.autocast, arguments + 1,
                                          1 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
   if (answer == nullptr) RaiseCurrent();
@@ -195,6 +201,8 @@ void UseTorch(nb::module_ torch, bool exchange) {
   constexpr const char* kNames[] = {"float32", "bfloat16", "float16", "float64", "bool", "int32"};
   for (int i = 0; i < 6; i++) t.dtypes[i] = Find(torch, {kNames[i]});
   t.cpu = PyUnicode_InternFromString("cpu");
+  t.cuda = PyUnicode_InternFromString("cuda");
+  t.make_device = Find(torch, {"device"});
   t.empty_keywords = Keep(nb::make_tuple("dtype", "device"));
   t.grad_enabled = Find(torch, {"is_grad_enabled"});
   t.dispatch_modes = Find(torch, {"_C", "_len_torch_dispatch_stack"});
@@ -212,7 +220,9 @@ void UseTorch(nb::module_ torch, bool exchange) {
   t.requires_grad = PyUnicode_InternFromString("requires_grad");
   t.is_neg = PyUnicode_InternFromString("is_neg");
   t.device = PyUnicode_InternFromString("device");
-  t.cpu_word = PyUnicode_InternFromString("type");
+  t.type = PyUnicode_InternFromString("type");
+  t.index = PyUnicode_InternFromString("index");
+  t.is_cuda = PyUnicode_InternFromString("is_cuda");
   t.current_level = PyUnicode_InternFromString("_current_level");
   t.parameter = reinterpret_cast<PyTypeObject*>(Find(torch, {"nn", "Parameter"}));
   t.tensor = reinterpret_cast<PyTypeObject*>(Find(torch, {"Tensor"}));
@@ -238,7 +248,7 @@ View TorchView(nb::handle tensor, const char* name, bool shape_alone) {
   if (view.data == nullptr && !shape_alone && view.count() != 0) {
     Raise(
         std::string(name) + " has the shape " + ShapeText(view) +
-        " and no memory, as a tensor of a dispatch mode or of known zeros: it must be a dense CPU "
+        " and no memory, as a tensor of a dispatch mode or of known zeros: it must be a dense "
         "tensor");
   }
   return view;
@@ -247,9 +257,10 @@ View TorchView(nb::handle tensor, const char* name, bool shape_alone) {
 namespace {
 
 // By DLPack's allocator: PyTorch's own memory, without the parsing of torch.empty's arguments.
-nb::object Allocate(Element element, const std::int64_t* shape, int ndim) {
+nb::object Allocate(Element element, const std::int64_t* shape, int ndim, int device) {
   dlpack::Tensor like{};
-  like.device_type = dlpack::kCpu;
+  like.device_type = device == kHost ? dlpack::kCpu : dlpack::kCuda;
+  like.device_id = device == kHost ? 0 : device;
   like.ndim = ndim;
   like.code = element == Element::kBF16 ? dlpack::kBfloat : dlpack::kFloat;
   like.bits = element == Element::kF64 ? 64 : element == Element::kF32 ? 32 : 16;
@@ -282,11 +293,13 @@ nb::object TupleOf(const std::int64_t* values, int n) {
 
 }  // namespace
 
-nb::object NewTorch(Element element, const std::int64_t* shape, int ndim,
+nb::object NewTorch(Element element, const std::int64_t* shape, int ndim, int device,
                     const std::int64_t* strides) {
   if (the_torch.exchange != nullptr && strides == nullptr) {
-    if (nb::object made = Allocate(element, shape, ndim); made.is_valid()) return made;
+    if (nb::object made = Allocate(element, shape, ndim, device); made.is_valid()) return made;
   }
+  nb::object place = nb::borrow(the_torch.cpu);
+  if (device != kHost) place = nb::handle(the_torch.make_device)(nb::handle(the_torch.cuda), device);
   const nb::object sizes = TupleOf(shape, ndim);
   nb::object steps;
   // The device is named, for a default device may be set.
@@ -297,7 +310,7 @@ nb::object NewTorch(Element element, const std::int64_t* shape, int ndim,
     arguments[++n] = steps.ptr();
   }
   arguments[n + 1] = the_torch.dtypes[static_cast<int>(element)];
-  arguments[n + 2] = the_torch.cpu;
+  arguments[n + 2] = place.ptr();
   PyObject* made = PyObject_Vectorcall(
       strides != nullptr ? the_torch.empty_strided : the_torch.empty, arguments + 1,
       static_cast<std::size_t>(n) | PY_VECTORCALL_ARGUMENTS_OFFSET, the_torch.empty_keywords);
@@ -309,13 +322,15 @@ bool TorchStandsForOthers() {
   return Ask(the_torch.dispatch_modes, false) || Ask(the_torch.transform, false);
 }
 
+bool TorchIsOnDevice(nb::handle tensor) { return IsTrueAttribute(tensor, the_torch.is_cuda); }
+
 bool TorchRequiresGrad(nb::handle tensor) {
   return IsTrueAttribute(tensor, the_torch.requires_grad);
 }
 
 namespace {
 
-// Elements in host memory that are to be read as they lie.
+// Elements in memory of the host or of a CUDA device that are to be read as they lie.
 bool IsPlain(nb::handle tensor) {
   const PyTypeObject* type = Py_TYPE(tensor.ptr());
   if (type != the_torch.tensor && type != the_torch.parameter) return false;
@@ -325,9 +340,10 @@ bool IsPlain(nb::handle tensor) {
       PyErr_Clear();
       return false;
     }
-    if (t.device_type != dlpack::kCpu) return false;
+    if (t.device_type != dlpack::kCpu && t.device_type != dlpack::kCuda) return false;
     if (t.data == nullptr && Ask(the_torch.is_zero, true, tensor)) return false;
-  } else if (Text(Get(Get(tensor, the_torch.device), the_torch.cpu_word)) != "cpu" ||
+  } else if (const std::string on = Text(Get(Get(tensor, the_torch.device), the_torch.type));
+             (on != "cpu" && on != "cuda") ||
              Ask(the_torch.is_wrapped, true, tensor) || Ask(the_torch.is_mapped, true, tensor) ||
              Ask(the_torch.is_zero, true, tensor)) {
     return false;
@@ -348,7 +364,7 @@ bool TorchIsPlain(const nb::handle* tensors, int count) {
 Watcher TorchWatcher(const nb::handle* tensors, int count, Guard guard) {
   if (guard == Guard::kNone) return Watcher::kNobody;
   if (!TorchIsPlain(tensors, count) || Ask(the_torch.tracing, true) || InForwardAd() ||
-      (guard != Guard::kAllButAutocast && InAutocast())) {
+      (guard != Guard::kAllButAutocast && InAutocast(TorchIsOnDevice(tensors[0])))) {
     return Watcher::kOthers;
   }
   if (!Ask(the_torch.grad_enabled, true)) return Watcher::kNobody;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "device.h"
+
 namespace heed::python {
 
 bool View::contiguous() const {
@@ -19,6 +21,10 @@ View View::turned() const {
   std::swap(other.shape[1], other.shape[2]);
   std::swap(other.strides[1], other.strides[2]);
   return other;
+}
+
+std::string DeviceText(int device) {
+  return device == kHost ? "cpu" : "cuda:" + std::to_string(device);
 }
 
 std::string ShapeText(const View& view) {
@@ -62,12 +68,26 @@ View Arrays::ReadNumpy(nb::handle array, const char* name) {
   return view;
 }
 
+View Arrays::OnOneDevice(const View& view, const char* name, bool shape_alone) {
+  if (first_.empty()) {
+    first_ = name;
+    device_ = view.device;
+    if (!shape_alone) CheckDeviceIsServed(device_, name);
+  } else if (view.device != device_ && !(shape_alone && view.data == nullptr)) {
+    Raise(std::string(name) + " lives on the device '" + DeviceText(view.device) + "' and " + first_ +
+          " on '" + DeviceText(device_) + "': all arrays of a call must be on one device");
+  }
+  return view;
+}
+
 View Arrays::Read(nb::handle array, const char* name) {
-  return library_ == Library::kNumpy ? ReadNumpy(array, name) : TorchView(array, name, false);
+  return library_ == Library::kNumpy ? ReadNumpy(array, name)
+                                     : OnOneDevice(TorchView(array, name, false), name, false);
 }
 
 View Arrays::ReadShape(nb::handle array, const char* name) {
-  return library_ == Library::kNumpy ? ReadNumpy(array, name) : TorchView(array, name, true);
+  return library_ == Library::kNumpy ? ReadNumpy(array, name)
+                                     : OnOneDevice(TorchView(array, name, true), name, true);
 }
 
 View Arrays::New(Element element, std::initializer_list<std::int64_t> shape, nb::object* out) {
@@ -76,7 +96,7 @@ View Arrays::New(Element element, std::initializer_list<std::int64_t> shape, nb:
     *out = NewNumpy(element, shape.begin(), ndim);
     return ReadNumpy(*out, "a result");
   }
-  *out = NewTorch(element, shape.begin(), ndim);
+  *out = NewTorch(element, shape.begin(), ndim, device_);
   return TorchView(*out, "a result", false);
 }
 
@@ -86,7 +106,7 @@ View Arrays::NewHeadsFirst(Element element, const std::int64_t (&bshd)[4], bool 
   if (contiguous) return New(element, {b, h, s, d}, out).turned();
   // No view of another tensor: of a view that a Function returns, PyTorch forbids changes in place.
   const std::int64_t shape[] = {b, h, s, d}, strides[] = {s * h * d, d, h * d, 1};
-  *out = NewTorch(element, shape, 4, strides);
+  *out = NewTorch(element, shape, 4, device_, strides);
   return TorchView(*out, "a result", false).turned();
 }
 

@@ -17,12 +17,18 @@ enum class Element : std::uint8_t { kF32, kBF16, kF16, kF64, kBool, kI32, kOther
 
 constexpr int kMaxAxes = 6;
 
+/// Where an array lies: here, or on the CUDA device of this index.
+constexpr int kHost = -1;
+/// "cpu", "cuda:0".
+std::string DeviceText(int device);
+
 /// An array as it lies. Strides count elements. Valid while the Arrays that read it lives.
 struct View {
   void* data = nullptr;
   int ndim = 0;
   Element element = Element::kOther;
   bool writable = true;
+  int device = kHost;
   std::int64_t shape[kMaxAxes] = {};
   std::int64_t strides[kMaxAxes] = {};
 
@@ -60,8 +66,11 @@ class Arrays {
   Arrays& operator=(const Arrays&) = delete;
 
   Library library() const { return library_; }
+  /// That of the first array read, which every other has to be on.
+  int device() const { return device_; }
 
-  /// Fails with a sentence for what is not an array of this library in host memory.
+  /// Fails with a sentence for what is not an array of this library on this device, or where this
+  /// build cannot compute.
   View Read(nb::handle array, const char* name);
   /// Shape and strides alone: accepts tensors that hold no data, too.
   View ReadShape(nb::handle array, const char* name);
@@ -75,7 +84,11 @@ class Arrays {
  private:
   View ReadNumpy(nb::handle array, const char* name);
 
+  View OnOneDevice(const View& view, const char* name, bool shape_alone);
+
   Library library_;
+  int device_ = kHost;
+  std::string first_;  // the name of the first array; empty before it
   int held_ = 0;
   static constexpr int kMostHeld = 40;
   Py_buffer buffers_[kMostHeld];
@@ -93,12 +106,14 @@ void UseTorch(nb::module_ torch, bool exchange);
 bool IsTorch(nb::handle object);
 View TorchView(nb::handle tensor, const char* name, bool shape_alone);
 /// strides: null for a contiguous one.
-nb::object NewTorch(Element element, const std::int64_t* shape, int ndim,
+nb::object NewTorch(Element element, const std::int64_t* shape, int ndim, int device,
                     const std::int64_t* strides = nullptr);
+/// Whether it lies on a CUDA device; of any tensor, stand-ins included.
+bool TorchIsOnDevice(nb::handle tensor);
 /// Whether tensors may be stand-ins now: under a dispatch mode or a function transform.
 bool TorchStandsForOthers();
-/// Whether tensors hold their own elements in host memory, and neither a dispatch mode nor a function
-/// transform stands before them.
+/// Whether tensors hold their own elements, in host memory or a CUDA device's, and neither a dispatch mode
+/// nor a function transform stands before them.
 bool TorchIsPlain(const nb::handle* tensors, int count);
 bool TorchRequiresGrad(nb::handle tensor);
 

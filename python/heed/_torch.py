@@ -13,6 +13,7 @@ _core.use_torch(torch)
 from . import _torch_ops, _torch_transforms  # noqa: E402, F401  (they register)
 from . import _torch_values as values  # noqa: E402
 from ._torch_autograd import joined  # noqa: E402
+from ._torch_merge import merge_on_device  # noqa: E402
 from ._torch_values import draw_rng, rng_of  # noqa: E402, F401
 
 is_compiling = torch.compiler.is_compiling
@@ -22,17 +23,20 @@ _GUARD_ALL_BUT_AUTOCAST = 2  # of _core.attention
 def _check_tensors(given):
     """Sentences for what the dispatcher would refuse in words of its own, or not at all: beside a tensor
     of the device meta it would compute nothing."""
-    first = next(iter(given.values()))
-    on_cpu = isinstance(first, Tensor) and first.device.type == "cpu"
+    lead, first = next(iter(given.items()))
+    device = first.device if isinstance(first, Tensor) else torch.device("cpu")
     for name, value in given.items():
         if value is None:
             continue
         if not isinstance(value, Tensor):
             raise ArgumentTypeError(f"{name} is a {type(value).__name__}: it must be a PyTorch tensor, "
                                     "as the first argument is")
-        if value.device.type not in (("cpu",) if on_cpu else ("cpu", "meta")):
-            raise Error(f"{name} lives on the device '{value.device}': this build of heed computes on "
-                        "the CPU, so it must be a CPU tensor")
+        if value.device.type not in ("cpu", "cuda", "meta"):
+            raise Error(f"{name} lives on the device '{value.device}': heed computes on the CPU and on CUDA "
+                        "devices, so it must be a CPU or a CUDA tensor")
+        if value.device != device and not (device.type == "meta" and value.device.type == "cpu"):
+            raise Error(f"{name} lives on the device '{value.device}' and {lead} on '{device}': all arrays of a "
+                        "call must be on one device")
         if value.layout != torch.strided or value.is_nested:
             kind = "is a nested tensor" if value.is_nested else f"has the layout {value.layout}"
             raise Error(f"{name} {kind}: it must be a dense (strided) tensor")
@@ -55,9 +59,10 @@ def _no_tangent(*tensors):
 
 def _autocast(*tensors):
     """As PyTorch does for its own attention: f32 goes down to the dtype of autocast."""
-    if not torch.is_autocast_enabled("cpu"):
+    device = tensors[0].device.type
+    if not values.in_autocast(device):
         return tensors
-    dtype = torch.get_autocast_dtype("cpu")
+    dtype = torch.get_autocast_dtype(device)
     return tuple(t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64
                  else t for t in tensors)
 
@@ -76,7 +81,7 @@ def attention(q, k, v, scale, causal, align, query_offset, window, prefix, chunk
     stand_ins = not compiling and _core.stand_ins()
     rng = None
     if dropout_p:
-        rng = draw_rng() if seed is None else values.rng(seed, offset)
+        rng = draw_rng(q) if seed is None else values.rng(seed, offset)
     if not compiling:
         _core.check(q, k, v, scale, causal, align, query_offset, window, prefix, chunk, softcap,
                     alibi_slopes, bias, mask, block_map, block_size, sinks, key_lengths, cu_seqlens_q,
@@ -149,6 +154,8 @@ def merge(outs, lses, dtype):
     for name, parts in (("outs", outs), ("lses", lses)):
         _no_gradient({f"{name}[{i}]": t for i, t in enumerate(parts)},
                      "and merge has no gradient: use torch.no_grad() or detach it")
+    if outs[0].is_cuda:
+        return merge_on_device(outs, lses, dtype)
     resolved = ([t.resolve_neg() if isinstance(t, Tensor) else t for t in parts] for parts in (outs, lses))
     return _core.merge(*resolved, dtype)
 
@@ -174,7 +181,7 @@ def decode(q, k_cache, v_cache, k_new, v_new, rotary_cos, rotary_sin, rotary_int
                "bias": bias, "mask": mask, "block_map": block_map, "sinks": sinks}
     _check_tensors(tensors)
     _no_gradient(tensors, "and a call on a cache has no gradient: use torch.no_grad() or detach it")
-    if torch.is_autocast_enabled("cpu"):  # the caches are what they are: the rest takes their dtype
+    if values.in_autocast(q.device.type):  # the caches are what they are: the rest takes their dtype
         q, k_new, v_new, rotary_cos, rotary_sin = (
             t if t is None else t.to(k_cache.dtype) for t in (q, k_new, v_new, rotary_cos, rotary_sin))
     lengths = cache_seqlens if isinstance(cache_seqlens, Tensor) and cache_seqlens.dim() > 0 else None

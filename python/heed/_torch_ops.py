@@ -1,4 +1,4 @@
-# _torch_ops.py: heed's operators for PyTorch's dispatcher: schemas, CPU kernels, shapes for tensors
+# _torch_ops.py: heed's operators for PyTorch's dispatcher: schemas, kernels for CPU and CUDA, shapes for tensors
 # without data, gradients. Not here: vmap, operation counts (_torch_transforms.py).
 import torch
 
@@ -20,6 +20,7 @@ _CACHE = """Tensor? k_new, Tensor? v_new, Tensor? rotary_cos, Tensor? rotary_sin
     SymInt block_rows, SymInt block_cols, str? backend, int? threads"""
 
 TENSOR_OPTIONS = 10  # of _TENSORS
+_DEVICES = ("cpu", "cuda")  # one kernel for both: the extension sees where the tensors lie
 
 for _schema in (
     f"attention_forward(Tensor q, Tensor k, Tensor v, {_TENSORS}, {_NUMBERS}, bool return_probs)"
@@ -53,12 +54,16 @@ def options(tensors, numbers):
 
 def _forward(q, k, v, *rest):
     return_probs = rest[-1]
+    if q.is_cuda and rest[TENSOR_OPTIONS - 1] is not None and torch.cuda.is_current_stream_capturing():
+        raise Error("dropout is drawn within an operator (torch.compile, a dispatch mode) while a CUDA graph is "
+                    "captured: every replay would drop the same; capture heed.attention itself with a seed to "
+                    "say that this is meant")
     results = _core.attention(q, k, v, *options(rest[:TENSOR_OPTIONS], rest[TENSOR_OPTIONS:-1]), True, return_probs,
                               False, 0, False)
     return results if return_probs else (*results, q.new_empty((0,)))
 
 
-torch.library.impl("heed::attention_forward", "cpu", _forward)
+torch.library.impl("heed::attention_forward", _DEVICES, _forward)
 
 
 @torch.library.register_fake("heed::attention_forward")
@@ -93,7 +98,7 @@ def _backward(dout, dlse, q, k, v, out, lse, *rest):
     return dq, dk, dv, dbias, dsinks if want_dsinks else q.new_empty((0,), dtype=torch.float32)
 
 
-torch.library.impl("heed::attention_backward", "cpu", _backward)
+torch.library.impl("heed::attention_backward", _DEVICES, _backward)
 
 
 @torch.library.register_fake("heed::attention_backward")
@@ -212,5 +217,5 @@ def _decode_fake(q, k_cache, v_cache, *rest):
 
 
 for _name in ("heed::decode", "heed::decode_append"):
-    torch.library.impl(_name, "cpu", _decode)
+    torch.library.impl(_name, _DEVICES, _decode)
     torch.library.register_fake(_name, _decode_fake)

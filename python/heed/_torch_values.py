@@ -89,9 +89,27 @@ def of_plan(backend, threads):
     return backend, whole_or_none("threads", threads)
 
 
-def draw_rng():
-    """(seed, offset) of dropout as an int64 tensor (2,), from PyTorch's default generator: what
-    torch.manual_seed repeats, and what an operator keeps for its backward."""
+def in_autocast(device):
+    """Whether autocast is on for a type of device; meta tensors have none."""
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
+# By how much a call moves the offset of a CUDA generator, which counts in fours.
+_DRAWN = 4
+
+
+def draw_rng(beside):
+    """(seed, offset) of dropout as an int64 tensor (2,) on the CPU, from PyTorch's default generator: what
+    torch.manual_seed repeats, and what an operator keeps for its backward. Beside a CUDA tensor from its
+    device's generator, whose seed and offset PyTorch knows on the host: nothing waits."""
+    if type(beside) in (Tensor, torch.nn.Parameter) and beside.is_cuda and not torch.compiler.is_compiling():
+        if torch.cuda.is_current_stream_capturing():
+            raise Error("dropout draws its seed while a CUDA graph is captured: every replay would drop the same; "
+                        "give a seed to say that this is meant, or capture without dropout")
+        generator = torch.cuda.default_generators[beside.device.index]
+        seed, offset = generator.initial_seed(), generator.get_offset()
+        generator.set_offset(offset + _DRAWN)
+        return rng_of(seed % 2**64, offset)
     return torch.randint(0, 2**62, (2,), dtype=torch.int64, device="cpu")
 
 
@@ -110,6 +128,9 @@ def rng(seed, offset):
     modules that hand the state on need not read it."""
     if not isinstance(seed, Tensor) or seed.dim() == 0:
         return rng_of(whole("seed", seed), whole("offset", offset))
+    if seed.is_cuda:
+        raise Error(f"seed lives on the device '{seed.device}': it must be a number or a CPU tensor, for a call does "
+                    "not wait to read it")
     if seed.dtype != torch.int64 or tuple(seed.shape) != (2,):
         raise Error(f"seed is a tensor of the shape {tuple(seed.shape)} and the dtype {seed.dtype}: it must "
                     "be a number, or int64 (2,), the seed and the offset")

@@ -49,6 +49,9 @@ def bounds(window_size):
     """(left, right) for heed: any negative number and None are no bound. Also from a tensor of two."""
     if window_size is None:
         return -1, -1
+    if isinstance(window_size, Tensor) and window_size.is_cuda:
+        raise Error(f"window_size lives on the device '{window_size.device}': it must be two integers or a CPU "
+                    "tensor, for a call does not wait to read it")
     try:
         left, right = window_size
         left = -1 if left is None else left if type(left) is int else operator.index(left)
@@ -75,9 +78,12 @@ def splits(num_splits, most):
         raise Error(f"num_splits is {num_splits}: it must be from 0 (chosen) to {most}")
 
 
-def length(name, value):
-    """A longest length: callers hold it as a tensor of one element, too."""
+def length(name, value, most):
+    """A longest length: callers hold it as a tensor of one element, too. On a device nothing waits to read
+    that; `most`, which no length exceeds, does as well."""
     if isinstance(value, Tensor):
+        if value.is_cuda:
+            return most
         # A traced call reads no data: the extension then finds the length in cu_seqlens.
         return None if _torch.is_compiling() else int(value)
     if value is not None and type(value) is not int:
@@ -148,7 +154,7 @@ def attend(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap, alib
     if not return_attn_probs:
         return attention(q, k, v, **options)
     if dropout_p and rng is None:
-        rng = _torch.draw_rng()
+        rng = _torch.draw_rng(q)
     out, lse = attention(q, k, v, return_lse=True, seed=rng, **options)
     if dropout_p and want_probs:
         return out, shown_lse(lse), signed_probs(q, k, v, rng, options, sizes)

@@ -28,7 +28,7 @@ def _get_block_size_n(device: torch.device | str | None, head_dim: int, is_dropo
 def _forward(run, q, dropout_p, return_softmax):
     """(out, lse, S_dmask, rng_state) of a call that takes return_attn_probs and rng."""
     with torch.no_grad():
-        rng = _torch.draw_rng() if dropout_p else torch.zeros(2, dtype=torch.int64)
+        rng = _torch.draw_rng(q) if dropout_p else torch.zeros(2, dtype=torch.int64)
         out, lse, probs = run(bool(return_softmax), rng if dropout_p else None)
         return out, lse, probs, rng
 
@@ -122,12 +122,12 @@ def _flash_attn_varlen_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, o
                                 zero_tensors: bool = False) -> Tensor:
     """As _flash_attn_backward, ragged; softmax_d is (H, Tq + 128 B), entry b from cu_seqlens_q[b] + 128 b."""
     ragged, _ = covered(tensor("q", q), tensor("k", k), cu_seqlens_q, cu_seqlens_k,
-                        length("max_seqlen_q", max_seqlen_q), length("max_seqlen_k", max_seqlen_k),
-                        alibi_slopes)
+                        length("max_seqlen_q", max_seqlen_q, q.shape[0]),
+                        length("max_seqlen_k", max_seqlen_k, k.shape[0]), alibi_slopes)
     rows = _gradients(dout, q, k, v, out, softmax_lse, (dq, dk, dv), dropout_p, softmax_scale, causal,
                       (window_size_left, window_size_right), softcap, rng_state, **ragged)
     total, batch = q.shape[0], cu_seqlens_q.numel() - 1
-    at = torch.arange(total)
+    at = torch.arange(total, device=q.device)
     entry = torch.bucketize(at, cu_seqlens_q[1:], right=True).clamp(max=max(batch - 1, 0))
     spread = rows.new_zeros((q.shape[1], total + 128 * batch))
     spread[:, at + 128 * entry] = rows.T

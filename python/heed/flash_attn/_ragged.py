@@ -25,8 +25,9 @@ def _entries(name, cu):
 
 
 def _in_range(name, values, low, high, what):
-    """Each value between the bounds of its own entry. Reads data: not while a call is traced."""
-    if _torch.is_compiling() or values.is_meta:
+    """Each value between the bounds of its own entry. Reads data: not while a call is traced, nor on a
+    device, where the kernels bring into range what is not."""
+    if _torch.is_compiling() or values.is_meta or values.is_cuda:
         return
     wrong = ((values < low) | (values > high)).nonzero()
     if len(wrong):
@@ -57,14 +58,35 @@ def check_capacity(cache_seqlens, new, block_table, page):
     room = page * block_table.shape[1]
     used = cache_seqlens
     if isinstance(used, Tensor):
-        used = 0 if used.is_meta or not used.numel() else int(used.max())
+        used = 0 if used.is_meta or used.is_cuda or not used.numel() else int(used.max())
     if isinstance(used, int) and used + new > room:
         raise Error(f"cache_seqlens goes up to {used}, with {new} new rows: the {block_table.shape[1]} pages of "
                     f"an entry in block_table hold {room} rows")
 
 
+def _used_keys_on_device(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k):
+    """used_keys without a look at the lengths: slots as they lie, or all pages of an entry in a row, and
+    in each the first key and the number of keys."""
+    b = _entries("cu_seqlens_k", cu_seqlens_k)
+    used = cu_seqlens_k.diff() if seqused_k is None else _indices("seqused_k", seqused_k, (b,))
+    cu = cu_seqlens_k
+    if block_table is not None:
+        _check_pages(k, v, block_table, b)
+        room = k.shape[1] * block_table.shape[1]
+        pages = block_table.clamp(0, k.shape[0] - 1).flatten()
+        k, v = (t.index_select(0, pages).flatten(0, 1) for t in (k, v))
+        cu = torch.arange(b + 1, dtype=torch.int32, device=cu.device) * room
+    if leftpad_k is not None:
+        left = _indices("leftpad_k", leftpad_k, (b,))
+        cu, used = cu + torch.nn.functional.pad(left, (0, 1)), used - left
+    return k, v, cu, used
+
+
 def used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k):
-    """(k, v, cu): keys leftpad_k[b] … used − 1 of every entry in one ragged batch, copied together."""
+    """(k, v, cu, lengths or None): keys leftpad_k[b] … used − 1 of every entry in one ragged batch, copied
+    together."""
+    if k.is_cuda:
+        return _used_keys_on_device(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k)
     b = _entries("cu_seqlens_k", cu_seqlens_k)
     starts, slots = cu_seqlens_k[:-1].long(), cu_seqlens_k.diff().long()
     if block_table is None:
@@ -89,18 +111,19 @@ def used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k):
         _in_range("the page named by block_table", pages, 0, k.shape[0] - 1, "the pages of k")
         rows = pages.long() * page + at % page
         k, v = k.flatten(0, 1), v.flatten(0, 1)
-    return k.index_select(0, rows), v.index_select(0, rows), cu
+    return k.index_select(0, rows), v.index_select(0, rows), cu, None
 
 
 def covered(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, alibi_slopes):
     """heed wants every row in a sequence. flash-attn does not: rows behind the last end become two more
-    sequences, of queries without keys (their output is 0) and of keys without queries (gradient 0)."""
+    sequences, of queries without keys (their output is 0) and of keys without queries (gradient 0). On a
+    device results begin as zeros, and nobody looks."""
     given = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, max_seqlen_q=max_seqlen_q,
                  max_seqlen_k=max_seqlen_k, alibi_slopes=alibi_slopes)
     ends = []
     for cu in (cu_seqlens_q, cu_seqlens_k):
         if (_torch.is_compiling() or not isinstance(cu, Tensor) or cu.dtype != torch.int32 or cu.dim() != 1
-                or not cu.numel() or cu.is_meta):
+                or not cu.numel() or cu.is_meta or cu.is_cuda):
             return given, None  # as it is; what is wrong with it, the extension says
         ends.append(int(cu[-1]))
     rest_q, rest_k = q.shape[0] - ends[0], k.shape[0] - ends[1]
@@ -117,7 +140,16 @@ def covered(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, alibi_
     return given, sizes
 
 
-def _pages_as_they_lie(q, k, v, cu_seqlens_q, lengths, block_table, want_lse, **options):
+def _alike(cu_seqlens_q, rows, max_seqlen_q):
+    """Whether every entry has as many queries. On a device by their number alone: if there are as many
+    rows as entries times the longest, each is the longest."""
+    b = cu_seqlens_q.numel() - 1
+    if cu_seqlens_q.is_cuda:
+        return max_seqlen_q == rows // b
+    return torch.equal(cu_seqlens_q, torch.arange(b + 1, dtype=torch.int32) * (rows // b))
+
+
+def _pages_as_they_lie(q, k, v, cu_seqlens_q, max_seqlen_q, lengths, block_table, want_lse, **options):
     """(out, lse) of queries alike in number for every entry, as in decoding: no page is copied. None
     where the call is another one."""
     b = lengths.numel()
@@ -126,7 +158,7 @@ def _pages_as_they_lie(q, k, v, cu_seqlens_q, lengths, block_table, want_lse, **
     if torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v)):
         return None
     sq = q.shape[0] // b
-    if not torch.equal(cu_seqlens_q, torch.arange(b + 1, dtype=torch.int32) * sq):
+    if not _alike(cu_seqlens_q, q.shape[0], max_seqlen_q):
         return None
     result = decode(q.unflatten(0, (b, sq)), k, v, cache_seqlens=lengths, block_table=block_table,
                     return_lse=want_lse, **options)
@@ -145,8 +177,9 @@ def attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_
         if done is not NotImplemented:
             return done
     q, k, v = tensor("q", q), tensor("k", k), tensor("v", v)
-    max_seqlen_q = length("max_seqlen_q", max_seqlen_q)
-    max_seqlen_k = length("max_seqlen_k", max_seqlen_k)
+    max_seqlen_q = length("max_seqlen_q", max_seqlen_q, q.shape[0])
+    paged = isinstance(block_table, Tensor) and block_table.dim() == 2 and k.dim() == 4
+    max_seqlen_k = length("max_seqlen_k", max_seqlen_k, k.shape[1] * block_table.shape[1] if paged else k.shape[0])
     lengths = None
     if block_table is not None or leftpad_k is not None:
         if leftpad_k is None and not dropout_p:  # block_table, then
@@ -155,12 +188,12 @@ def attend_ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_
             _check_pages(k, v, block_table, b)
             used = cu_seqlens_k.diff() if seqused_k is None else _indices("seqused_k", seqused_k, (b,))
             done = _pages_as_they_lie(
-                q, k, v, cu_seqlens_q, used, block_table, return_attn_probs, scale=softmax_scale,
+                q, k, v, cu_seqlens_q, max_seqlen_q, used, block_table, return_attn_probs, scale=softmax_scale,
                 causal=bool(causal), window=bounds(window_size), softcap=cap(softcap),
                 alibi_slopes=alibi_slopes)
             if done is not None:
                 return done
-        k, v, cu_seqlens_k = used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k)
+        k, v, cu_seqlens_k, lengths = used_keys(k, v, cu_seqlens_k, block_table, leftpad_k, seqused_k)
     elif seqused_k is not None:
         lengths = _indices("seqused_k", seqused_k, (_entries("cu_seqlens_k", cu_seqlens_k),))
     ragged, sizes = covered(q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, alibi_slopes)

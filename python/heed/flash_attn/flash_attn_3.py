@@ -167,6 +167,9 @@ def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tens
     batched = (cache_seqlens, cache_batch_idx, cache_leftpad, page_table, rotary_seqlens)
     if cu_seqlens_q is None and cu_seqlens_k_new is None:
         out, lse = one(q, k, v, *batched)
+    elif q.is_cuda:
+        raise Error(f"cu_seqlens_q or cu_seqlens_k_new is given and q lives on the device '{q.device}', where a call does "
+                    "not wait to read it: give q as (B, S, H, D), or take flash_attn_varlen_func")
     else:
         entries = (cu_seqlens_k_new if cu_seqlens_q is None else cu_seqlens_q).numel() - 1
         if cache_batch_idx is None and page_table is None:
@@ -177,7 +180,7 @@ def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tens
         if cu_seqlens_q is None:
             out, lse = (torch.cat(x) for x in zip(*done))
         else:
-            length("max_seqlen_q", max_seqlen_q)
+            length("max_seqlen_q", max_seqlen_q, q.shape[0])
             out = torch.cat([o[0] for o, _ in done]) if done else torch.empty_like(q)
             lse = (torch.cat([x[0] for _, x in done], 1) if done
                    else torch.empty((q.shape[1], 0), dtype=torch.float32))
@@ -211,4 +214,4 @@ def get_scheduler_metadata(batch_size: int, max_seqlen_q: int, max_seqlen_k: int
                            has_softcap: bool = False, num_splits: int = 0, pack_gqa: bool | None = None,
                            sm_margin: int = 0) -> Tensor:
     """For scheduler_metadata: an empty int32 tensor, as a call makes its own plan."""
-    return torch.empty((0,), dtype=torch.int32)
+    return torch.empty((0,), dtype=torch.int32, device=cache_seqlens.device)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .._core import ArgumentTypeError, Error
+from .._torch_values import in_autocast
 
 
 def _kind(mask, name):
@@ -47,7 +48,7 @@ def check_lengths(lengths: Tensor, batch: int, most: int, name: str = "key_lengt
     if tuple(lengths.shape) != (batch,):
         raise Error(f"{name} has the shape {tuple(lengths.shape)}: it must be ({batch},), one number for "
                     "each entry")
-    if not torch.compiler.is_compiling() and batch and not (
+    if not torch.compiler.is_compiling() and not lengths.is_cuda and batch and not (
             0 <= int(lengths.min()) and int(lengths.max()) <= most):
         raise Error(f"{name} holds {lengths.tolist()}: every number must be from 0 to {most}")
     return lengths.to(torch.int32)
@@ -59,7 +60,8 @@ def options(batch: int, heads: int, sq: int, sk: int, dtype: torch.dtype, attn_m
 
     attn_mask, key_padding_mask : as in torch.nn.MultiheadAttention: bool, True hides; floating, added.
     A padding mask that hides the ends of the entries, as padding does, becomes key_lengths, with which
-    nothing is read or computed there (not under torch.compile, which must not look at values).
+    nothing is read or computed there (not under torch.compile, which must not look at values, nor on a
+    device, where looking would wait).
     """
     hide: list[Tensor] = []
     add: list[Tensor] = []
@@ -97,6 +99,6 @@ def options(batch: int, heads: int, sq: int, sk: int, dtype: torch.dtype, attn_m
     if add:
         bias = add[0] if len(add) == 1 else add[0] + add[1]
         # Under autocast q changes its dtype after this; float32 goes with all of them.
-        same = bias.dtype == dtype and not torch.is_autocast_enabled("cpu")
+        same = bias.dtype == dtype and not in_autocast(bias.device.type)
         found["bias"] = bias if same or bias.dtype == torch.float32 else bias.float()
     return found

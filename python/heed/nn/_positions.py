@@ -101,7 +101,7 @@ class Rotary:
 
     def turn_at(self, x, at):
         """x whose rows stand at the positions `at`, int64, (S,) or (B, S)."""
-        if torch.compiler.is_compiling():  # the largest position is not known there
+        if torch.compiler.is_compiling() or at.is_cuda:  # the largest position is not known there
             cos, sin = _tables(at.double(), self.dim, self.base, self.scale, x.dtype)
         else:
             if at.numel() and int(at.min()) < 0:

@@ -6,6 +6,7 @@ from torch import Tensor
 import heed
 
 from .._core import ArgumentTypeError, Error
+from .._torch_values import in_autocast
 from . import _masks
 from ._weights import attention_and_weights
 from .cache import KVCache
@@ -117,7 +118,7 @@ def _ragged_mask(attn_mask, dtype):
     hides = _masks._kind(attn_mask, "attn_mask")
     if hides:
         return {"mask": attn_mask.logical_not()}
-    same = attn_mask.dtype == dtype and not torch.is_autocast_enabled("cpu")
+    same = attn_mask.dtype == dtype and not in_autocast(attn_mask.device.type)
     return {"bias": attn_mask if same else attn_mask.float()}
 
 
@@ -138,7 +139,7 @@ def _turn(m, q, k, positions, cu_q, cu_k):
         if m.align == "bottom_right" and cu_k is not cu_q:
             shift = (cu_k.diff() - cu_q.diff()).long()
         else:
-            shift = torch.zeros(cu_q.shape[0] - 1, dtype=torch.long)
+            shift = torch.zeros(cu_q.shape[0] - 1, dtype=torch.long, device=cu_q.device)
         return (m.rotary.turn_at(q, _within(cu_q, q.shape[0], shift)),
                 m.rotary.turn_at(k, _within(cu_k, k.shape[0], torch.zeros_like(shift))))
     shift = k.shape[1] - q.shape[1] if m.align == "bottom_right" else 0
@@ -152,7 +153,7 @@ def _within(cu, total, shift):
     """The position of each token in its sequence, int64 (T,)."""
     lengths = cu.diff().long()
     starts = torch.repeat_interleave(cu[:-1].long() - shift, lengths, output_size=total)
-    return torch.arange(total) - starts
+    return torch.arange(total, device=cu.device) - starts
 
 
 def _cached(m, q, k, v, cache, key_padding_mask, key_lengths, attn_mask, positions, dropout_p):
@@ -184,7 +185,7 @@ def _cached(m, q, k, v, cache, key_padding_mask, key_lengths, attn_mask, positio
             cos, sin = m.rotary.tables(cache.length + new, k.dtype, k.device)
             options.update(rotary_cos=cos, rotary_sin=sin, rotary_interleaved=m.rotary.interleaved)
         else:
-            at = torch.arange(new) + (cache.length if cache._lengths is None
+            at = torch.arange(new, device=q.device) + (cache.length if cache._lengths is None
                                       else cache._lengths[:, None].long())
             q, k = m.rotary.turn_at(q, at), m.rotary.turn_at(k, at)
     if attn_mask is not None:
@@ -207,6 +208,9 @@ def _padding(cache, mask, lengths, batch, new):
     if mask.dtype != torch.bool or tuple(mask.shape) != (batch, new):
         raise Error(f"key_padding_mask is {mask.dtype} {tuple(mask.shape)} with a cache: it must be bool "
                     f"({batch}, {new}), about the new tokens alone")
+    if mask.is_cuda:
+        raise Error(f"key_padding_mask with a cache lives on the device '{mask.device}', where a step does not wait to "
+                    "read it: say how many of the new tokens exist by key_lengths")
     if not bool(mask.any()):
         return None
     lengths = _masks.lengths_of(mask)

@@ -5,6 +5,8 @@ from torch import Tensor
 
 import heed
 
+from .._torch_values import in_autocast
+
 
 class _Weights(torch.autograd.Function):
     """Probabilities after dropout. The backward runs only where a loss depends on them; it works on
@@ -51,8 +53,8 @@ class _Weights(torch.autograd.Function):
 def attention_and_weights(q: Tensor, k: Tensor, v: Tensor, **options) -> tuple[Tensor, Tensor]:
     """heed.attention, and its weights (B, H, Sq, Sk) after dropout in the dtype of q, differentiable in
     q, k, bias and sinks."""
-    if torch.is_autocast_enabled("cpu") and q.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype("cpu")
+    if in_autocast(q.device.type) and q.dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     out, lse, probs = heed.attention(q, k, v, return_lse=True, return_probs=True, **options)
     scale = options.get("scale")

@@ -16,7 +16,7 @@ class KVCache:
     Attributes
     ----------
     k, v : (B, rows, Hk, D), (B, rows, Hk, Dv) in the dtype of the first keys; None before them.
-    length : int, rows in use in the longest entry.
+    length : int, rows in use in the longest entry; on a device, where nobody looks, at most so many.
     lengths : int32 (B,), rows in use in every entry.
     leftpad : int32 (B,) or None, rows at the start of an entry that do not count.
 
@@ -41,7 +41,7 @@ class KVCache:
     def lengths(self) -> Tensor | None:
         if self._lengths is not None or self.k is None:
             return self._lengths
-        return torch.full((self.k.shape[0],), self.length, dtype=torch.int32)
+        return torch.full((self.k.shape[0],), self.length, dtype=torch.int32, device=self.k.device)
 
     def __len__(self) -> int:
         return self.length
@@ -80,6 +80,9 @@ class KVCache:
         before = self.lengths
         assert before is not None  # reserve was called
         self._lengths = before + lengths.to(torch.int32)
+        if self._lengths.is_cuda:  # not read: as if one entry had them all
+            self.length += new
+            return
         self.length = int(self._lengths.max()) if self._lengths.numel() else 0
 
     def reset(self) -> None:
@@ -99,9 +102,10 @@ class KVCache:
         if self.k is None or self.v is None:
             raise Error("reorder of a cache that is empty: there are no entries to take")
         index = index.long()
-        if index.dim() != 1 or (index.numel() and not 0 <= int(index.min()) <= int(index.max())
+        if index.dim() != 1 or (index.numel() and not index.is_cuda and not 0 <= int(index.min()) <= int(index.max())
                                 < self.k.shape[0]):
-            raise Error(f"reorder by {index.tolist()}: it must be a list of numbers from 0 to "
+            what = f"a tensor of the shape {tuple(index.shape)}" if index.is_cuda else index.tolist()
+            raise Error(f"reorder by {what}: it must be a list of numbers from 0 to "
                         f"{self.k.shape[0] - 1}")
         self.k, self.v = self.k[index], self.v[index]
         if self._lengths is not None:

@@ -107,7 +107,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             k, v = (torch.cat((x, x.new_zeros(batch, 1, *x.shape[2:])), 1) for x in (k, v))
         found = dict(found)
         if "key_lengths" in found:  # the new rows stand behind the padding
-            seen = (torch.arange(sk) < found.pop("key_lengths")[:, None])[:, None, None]
+            seen = (torch.arange(sk, device=k.device) < found.pop("key_lengths")[:, None])[:, None, None]
             found["mask"] = seen & found["mask"] if "mask" in found else seen
         if "mask" in found:
             found["mask"] = F.pad(found["mask"].expand(*found["mask"].shape[:-1], sk), (0, extra), value=True)

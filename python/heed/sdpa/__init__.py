@@ -3,7 +3,7 @@
 * ``scaled_dot_product_attention``: the signature and semantics of ``torch.nn.functional``'s
 * ``backends``: which of heed's backends may serve, in the manner of ``torch.nn.attention.sdpa_kernel``
 * ``can_use``, ``reasons``: who would serve a call, and every reason of those who would not
-* ``override_torch``: PyTorch's own function computes with heed on CPU tensors
+* ``override_torch``: PyTorch's own function computes with heed
 
 Needs PyTorch. The page docs/sdpa.md says it with examples.
 """

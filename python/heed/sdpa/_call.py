@@ -7,6 +7,7 @@ from .. import _core
 from .._api import attention
 from .._core import Error
 from .._torch import is_compiling, joined
+from .._torch_values import in_autocast
 from . import _backends, _layout, _reasons
 
 
@@ -23,7 +24,7 @@ def scaled_dot_product_attention(
     backend: "str | _backends.Backend | None" = None,
     threads: int | None = None,
 ) -> Tensor:
-    """``torch.nn.functional.scaled_dot_product_attention`` on CPU tensors, in linear memory.
+    """``torch.nn.functional.scaled_dot_product_attention`` on CPU and CUDA tensors, in linear memory.
 
     Parameters
     ----------
@@ -123,8 +124,8 @@ def _compute(q, k, v, mask, is_causal, align, given, names, threads):
     bias = None
     if mask is not None and mask.dtype != torch.bool:
         bias, mask = mask, None
-        if torch.is_autocast_enabled("cpu") and bias.dtype != torch.float64:
-            bias = bias.to(torch.get_autocast_dtype("cpu"))
+        if in_autocast(bias.device.type) and bias.dtype != torch.float64:
+            bias = bias.to(torch.get_autocast_dtype(bias.device.type))
     if len(names) > 1 and is_compiling():
         names = _for_tracing(names, q)
     last = None
@@ -141,6 +142,7 @@ def _compute(q, k, v, mask, is_causal, align, given, names, threads):
 
 
 def _for_tracing(names, q):
-    # What is traced cannot be tried: the one difference between backends that shapes and dtypes show.
-    fitting = [name for name in names if q.dtype != torch.float64 or name == "reference"]
+    # What is traced cannot be tried: the differences between backends that dtypes and devices show.
+    fitting = [name for name in names if (q.dtype != torch.float64 or name == "reference")
+               and _reasons.of_device(name, q) is None]
     return tuple(fitting[:1]) or names[:1]

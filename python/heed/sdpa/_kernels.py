@@ -1,12 +1,13 @@
-# _kernels.py: the kernels that override_torch puts into PyTorch's dispatcher. Each gets the kernel it
-# replaces and a function that gives the override in force. Not here: registering them (_override.py).
+# _kernels.py: the kernels that override_torch puts into PyTorch's dispatcher for the CPU. Each gets the kernel
+# it replaces and a function that gives the override in force. Not here: those for CUDA (_kernels_cuda.py),
+# registering them (_override.py).
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .. import _core
 from .._core import Error
-from . import _backends
+from . import _backends, _kernels_cuda
 from ._call import at_once, scaled_dot_product_attention
 from ._layout import dense
 
@@ -144,4 +145,4 @@ _FLASH = "aten::_scaled_dot_product_flash_attention_for_cpu"
 # The autograd key first, and taken out last: while CPU alone had a kernel, a call in another thread would lose
 # its gradient.
 REPLACED = ((_TOP, "AutogradCPU", attention), (_TOP, "CPU", attention), (_FLASH, "CPU", flash_forward),
-            (_FLASH + "_backward", "CPU", flash_backward))
+            (_FLASH + "_backward", "CPU", flash_backward), *_kernels_cuda.REPLACED)

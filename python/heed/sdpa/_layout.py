@@ -34,7 +34,9 @@ def fits_as_it_is(query, key, value, mask, is_causal, enable_gqa):
     if mask is not None and (is_causal or type(mask) not in PLAIN or mask.dim() > 4
                              or not (mask.dtype == torch.bool or mask.is_floating_point())):
         return False
-    if not (query.is_cpu and key.is_cpu and value.is_cpu and (mask is None or mask.is_cpu)):
+    if not (query.is_cpu or query.is_cuda):
+        return False
+    if not (query.device == key.device == value.device and (mask is None or mask.device == query.device)):
         return False
     if not (batch == k_batch == v_batch and k_heads == v_heads and k_heads > 0):
         return False

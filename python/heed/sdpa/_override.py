@@ -14,7 +14,7 @@ _handles: list["Override"] = []  # in force, the newest last: its options count
 _libraries: list = []  # one for each kernel replaced, in the order of _kernels.REPLACED
 _before: tuple = ()  # what else was set: PyTorch's cache tag and fast path
 # Kernels that were taken out, the latest 4096 overrides of them: another thread may be in one, or on the way.
-_retired: collections.deque = collections.deque(maxlen=4 * 4096)
+_retired: collections.deque = collections.deque(maxlen=len(_kernels.REPLACED) * 4096)
 
 
 class Override:
@@ -72,7 +72,8 @@ def override_torch(
     strict: bool = False,
     fast_path: bool = False,
 ) -> Override:
-    """PyTorch's own ``F.scaled_dot_product_attention`` computes with heed on CPU tensors, forward and backward.
+    """PyTorch's own ``F.scaled_dot_product_attention`` computes with heed, forward and backward: on the CPU, and
+    in a build with CUDA kernels on CUDA devices where PyTorch chooses its flash or memory-efficient kernels.
 
     In force from the call on, for the whole process, until ``remove()``; or ``with override_torch(): ...``.
     Overrides nest; the options of the newest count. What is not heed's stays PyTorch's: float64 (unless the
@@ -94,7 +95,10 @@ def override_torch(
     Notes
     -----
     Replaced are ``aten::scaled_dot_product_attention`` (keys CPU and AutogradCPU) and
-    ``aten::_scaled_dot_product_flash_attention_for_cpu`` with its backward (key CPU).
+    ``aten::_scaled_dot_product_flash_attention_for_cpu`` with its backward (key CPU); with CUDA kernels also
+    ``aten::_scaled_dot_product_flash_attention`` (chosen by PyTorch on Ampere and newer) and
+    ``aten::_scaled_dot_product_efficient_attention`` (on Turing, and with a mask), each with its backward (key
+    CUDA), for calls without dropout.
     """
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
         raise ArgumentTypeError(f"threads is a {type(threads).__name__}: it must be an integer, or None")
@@ -137,7 +141,7 @@ def _settle():
 
 def _install():
     # All of them first: the dispatcher computes one key's kernel from what stands under others.
-    kept = [torch.library.get_kernel(op, key) for op, key, _ in _kernels.REPLACED]
+    kept = [_own_kernel(op, key) for op, key, _ in _kernels.REPLACED]
     with warnings.catch_warnings():
         # That it replaces a kernel is what it is for; every other warning stays.
         warnings.filterwarnings("ignore", message="(?s).*Overriding a previously registered kernel",
@@ -147,6 +151,16 @@ def _install():
             library.impl(op.removeprefix("aten::"), make(own, _newest), key, with_keyset=True,
                          allow_override=True)
             _libraries.append(library)
+
+
+def _own_kernel(op, key):
+    """PyTorch's; None where it has none, as its build for CPUs has none for CUDA."""
+    try:
+        return torch.library.get_kernel(op, key)
+    except RuntimeError:
+        if key == "CUDA":
+            return None
+        raise
 
 
 def _forget_choices():

@@ -1,10 +1,13 @@
 # _reasons.py: why a call is refused, every reason as a sentence. Not here: asking for them without a call
 # (_inquiry.py); the engine's own reasons, which heed.explain gives.
+import contextlib
+
 import torch
 from torch import Tensor
 
 from .._api import explain
 from .._core import ArgumentTypeError, Error
+from .._torch_values import in_autocast
 from . import _layout
 
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
@@ -23,10 +26,10 @@ def _of_tensors(named):
                          "lengths go, packed, into heed.attention with cu_seqlens_q and cu_seqlens_k")
         elif t.layout != torch.strided:
             found.append(f"{name} has the layout {t.layout}: it must be torch.strided")
-        elif t.device.type not in ("cpu", "meta"):
-            found.append(f"{name} lives on the device '{t.device}': this build of heed computes on the CPU, so it "
-                         "must be a CPU tensor")
-    devices = {name: t.device.type for name, t in named.items() if isinstance(t, Tensor)}
+        elif t.device.type not in ("cpu", "cuda", "meta"):
+            found.append(f"{name} lives on the device '{t.device}': heed computes on the CPU and on CUDA devices, so "
+                         "it must be a CPU or a CUDA tensor")
+    devices = {name: str(t.device) for name, t in named.items() if isinstance(t, Tensor)}
     if not found and len(set(devices.values())) > 1:
         found.append(", ".join(f"{name} lives on '{device}'" for name, device in devices.items())
                      + ": they must be on one device")
@@ -49,8 +52,8 @@ def _of_dtypes(query, key, value, mask):
 
 
 def _autocast(t):
-    if torch.is_autocast_enabled("cpu") and t.dtype in _NAMES and t.dtype != torch.float64:
-        return torch.get_autocast_dtype("cpu")
+    if in_autocast(t.device.type) and t.dtype in _NAMES and t.dtype != torch.float64:
+        return torch.get_autocast_dtype(t.device.type)
     return t.dtype
 
 
@@ -141,6 +144,21 @@ def of_the_call(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa
     return found + _of_numbers(dropout_p, is_causal, scale)
 
 
+def of_device(name, query):
+    """Why the backend does not compute where query lives; None where it does. Meta tensors live nowhere."""
+    on_device = name.partition(":")[0] == "cuda"
+    if name == "auto" or query.is_meta or on_device == query.is_cuda:
+        return None
+    return (f"query lives on '{query.device}': the {name} backend computes on "
+            + ("CUDA devices" if on_device else "the CPU") + " alone")
+
+
+def _current(query):
+    """The device of query made current, for a plan is made for that one."""
+    real = query.is_cuda and type(query) in (Tensor, torch.nn.Parameter)
+    return torch.cuda.device(query.device) if real else contextlib.nullcontext()
+
+
 def of_backend(name, query, key, value, mask, dropout_p, is_causal, scale, enable_gqa, threads=None):
     """The reasons of one backend for a call that is in order; empty where it would serve."""
     align, mask, is_causal = _layout.alignment(mask, is_causal)
@@ -148,6 +166,11 @@ def of_backend(name, query, key, value, mask, dropout_p, is_causal, scale, enabl
     _, batch, heads, kv_heads = _layout.sizes(query, key, value, enable_gqa)
     if heads == 0:
         return []
+    elsewhere = of_device(name, query)
+    if elsewhere is not None:
+        return [elsewhere]
+    if name == "auto":
+        name = "cuda" if query.is_cuda else None
     # Without data and without gradient: a plan looks at neither.
     q, k, v = (_layout.as_batch(torch.empty_like(t, device="meta", dtype=_autocast(t)), batch, n)
                for t, n in ((query, heads), (key, kv_heads), (value, kv_heads)))
@@ -158,9 +181,10 @@ def of_backend(name, query, key, value, mask, dropout_p, is_causal, scale, enabl
     found = []
     for backward in (False, True):
         try:
-            explain(q, k, v, scale=scale, causal=is_causal, align=align, bias=bias, mask=mask,
-                    dropout_p=0.0 if dropout_p == 1 else dropout_p, backward=backward,
-                    backend=None if name == "auto" else name, threads=threads)
+            with _current(query):
+                explain(q, k, v, scale=scale, causal=is_causal, align=align, bias=bias, mask=mask,
+                        dropout_p=0.0 if dropout_p == 1 else dropout_p, backward=backward, backend=name,
+                        threads=threads)
         except Error as error:
             found.append(str(error))
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))):

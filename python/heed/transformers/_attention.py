@@ -17,6 +17,9 @@ def _ragged(q, k, v, cu_q, cu_k, max_q, max_k, causal, window, options):
     batch, heads, length, _ = q.shape
     flat = [rows(t).flatten(0, 1) for t in (q, k, v)]
     cu_q, cu_k = cu_q.to(torch.int32), cu_k.to(torch.int32)
+    if q.is_cuda:  # lengths there are not read: no sequence has more than all tokens
+        max_q, max_k = (most.shape[0] if m is None or isinstance(m, Tensor) else m
+                        for m, most in ((max_q, flat[0]), (max_k, flat[1])))
     out = heed.attention(*flat, causal=causal, window=window, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k,
                          max_seqlen_q=max_q, max_seqlen_k=max_k, **options)
     if isinstance(out, tuple):

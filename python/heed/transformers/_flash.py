@@ -10,8 +10,11 @@ import heed
 from heed import flash_attn as _flash
 
 
-def _length(value: int | Tensor) -> int:
-    return int(value) if isinstance(value, Tensor) else value
+def _length(value: int | Tensor, most: int) -> int:
+    """On a device a length is not read: no sequence is longer than `most`."""
+    if not isinstance(value, Tensor):
+        return value
+    return most if value.is_cuda else int(value)
 
 
 def _sides(window_size) -> tuple[int, int]:
@@ -52,7 +55,8 @@ def flash_attn_varlen_func(
 ):
     """heed.flash_attn.flash_attn_varlen_func, and ``s_aux`` as above. cu_seqlens of any integer dtype."""
     cu_seqlens_q, cu_seqlens_k = cu_seqlens_q.to(torch.int32), cu_seqlens_k.to(torch.int32)
-    max_seqlen_q, max_seqlen_k = _length(max_seqlen_q), _length(max_seqlen_k)
+    most_k = k.shape[0] if block_table is None else k.shape[1] * block_table.shape[1]
+    max_seqlen_q, max_seqlen_k = _length(max_seqlen_q, q.shape[0]), _length(max_seqlen_k, most_k)
     if s_aux is None:
         return _flash.flash_attn_varlen_func(
             q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p, softmax_scale, causal,

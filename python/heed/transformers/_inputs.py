@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from heed import ArgumentTypeError, Error
+from heed._torch_values import in_autocast
 
 
 def rows(t: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ def additive(t: Tensor, q: Tensor, name: str) -> Tensor:
         also = "bool (True attends) or " if name == "attention_mask" else ""
         raise Error(f"{name} has the dtype {t.dtype}: it must be {also}floating point (added to the "
                     "scores)")
-    if t.dtype == torch.float32 or (t.dtype == q.dtype and not torch.is_autocast_enabled("cpu")):
+    if t.dtype == torch.float32 or (t.dtype == q.dtype and not in_autocast(q.device.type)):
         return t
     return t.float()
 

@@ -158,21 +158,22 @@ def recognize(arguments: dict[str, Any]) -> Geometry | None:
     q_length, kv_length = arguments["q_length"], arguments["kv_length"]
     q_offset, kv_offset = int(arguments.get("q_offset", 0)), int(arguments.get("kv_offset", 0))
     square = q_length == kv_length and q_offset == kv_offset
-    if torch.device(arguments.get("device", "cpu")).type != "cpu":
+    on_device = torch.device(arguments.get("device", "cpu")).type != "cpu"
+    if on_device and real is not None:  # nothing there is read
         return None
     try:
         geometry = _read(function, readers)
         if geometry is None:
             parts = _closure(function).get("mask_functions", ())
             codes = [getattr(f, "__code__", None) for f in parts]
-            if real is not None or not square or codes != [packed, remapped]:
+            if on_device or real is not None or not square or codes != [packed, remapped]:
                 return None
             ids, inside = _closure(parts[0])["packed_sequence_mask"], _closure(parts[1])
             inner = _read(inside["mask_function"], readers)
             return None if inner is None else _packed(inner, ids, inside["position_ids"])
     except (AttributeError, KeyError, TypeError):
         return None
-    if geometry.chunk and kv_offset % geometry.chunk:
+    if geometry.chunk and (on_device or kv_offset % geometry.chunk):
         return None
     geometry.offset = q_offset - kv_offset
     batch, end = arguments["batch_size"], kv_offset + kv_length

@@ -64,6 +64,8 @@ def _tables(x, cos, sin, seqlen_offsets, cu_seqlens):
     batch = cu_seqlens.numel() - 1 if ragged else x.shape[0]
     if offsets and seqlen_offsets.shape != (batch,):
         raise Error(f"seqlen_offsets has the shape {tuple(seqlen_offsets.shape)}: it must be ({batch},)")
+    if isinstance(seqlen_offsets, Tensor) and not offsets and seqlen_offsets.is_cuda:  # it stays there
+        seqlen_offsets, offsets = seqlen_offsets.expand(batch), True
     if not offsets:
         seqlen_offsets = int(seqlen_offsets)
     if not ragged and not offsets:
@@ -79,7 +81,9 @@ def _tables(x, cos, sin, seqlen_offsets, cu_seqlens):
         rows = at - cu_seqlens[entry] + (seqlen_offsets[entry] if offsets else seqlen_offsets)
     else:
         rows = torch.arange(x.shape[1], device=x.device) + seqlen_offsets[:, None]
-    if not is_compiling() and rows.numel():
+    if rows.is_cuda:  # not read, and not beyond the tables
+        rows = rows.clamp(0, max(cos.shape[0] - 1, 0))
+    elif not is_compiling() and rows.numel():
         if int(rows.min()) < 0:
             raise Error(f"seqlen_offsets lead to position {int(rows.min())}: it must be 0 or more")
         _in_table(int(rows.max()) + 1, cos)
@@ -199,6 +203,9 @@ class RotaryEmbedding(torch.nn.Module):
         """qkv (B, S, 3, H, D), or (B, S, H + 2 Hk, D) with num_heads_q; or q (B, S, H, D) with kv (B, S, 2,
         Hk, D). seqlen_offset: an integer or integers (B,), then max_seqlen, the rows that the tables must
         hold, saves looking. Returns qkv, or (q, kv)."""
+        if isinstance(seqlen_offset, Tensor) and seqlen_offset.is_cuda and max_seqlen is None:
+            raise Error(f"seqlen_offset lives on the device '{seqlen_offset.device}' and max_seqlen is None: give "
+                        "max_seqlen, the rows that the tables must hold, for nothing waits to read the offsets")
         need = qkv.shape[1] + (int(seqlen_offset.max()) if isinstance(seqlen_offset, Tensor)
                                and max_seqlen is None else 0 if isinstance(seqlen_offset, Tensor)
                                else seqlen_offset)
@@ -214,7 +221,8 @@ class RotaryEmbedding(torch.nn.Module):
     def ragged(self, q: Tensor, kv: Tensor, cu_seqlens: Tensor,
                max_seqlen: int | Tensor) -> tuple[Tensor, Tensor]:
         """Of packed rows: q (T, H, D), kv (T, 2, Hk, D), cu_seqlens int32 (B + 1,). In place."""
-        self._update_cos_sin_cache(int(max_seqlen), q.device, q.dtype)
+        on_device = isinstance(max_seqlen, Tensor) and max_seqlen.is_cuda
+        self._update_cos_sin_cache(q.shape[0] if on_device else int(max_seqlen), q.device, q.dtype)
         cos, sin = self._cos_cached, self._sin_cached
         cos_k, sin_k = (cos, sin) if self.scale is None else (self._cos_k_cached, self._sin_k_cached)
         apply_rotary_emb(q, cos, sin, self.interleaved, True, 0, cu_seqlens)
