@@ -1,5 +1,6 @@
 # test_python.py: the stage "python" of test.py: builds the wheel, installs it into an environment with
-# NumPy alone and into one with PyTorch, and runs python/tests in each. Standard library only.
+# NumPy alone and into one with PyTorch, and runs python/tests in each; then those of CUDA tensors on a build
+# with the emulated device. Standard library only.
 import concurrent.futures
 import glob
 import os
@@ -18,8 +19,10 @@ TESTS = ["pytest", "hypothesis"]
 # another requirement where an index has it under another name.
 TORCH = os.environ.get("HEED_TORCH", "torch==2.13.0+cpu")
 TRANSFORMERS = "transformers==5.23.0"  # what docs/transformers.md says
+NANOBIND = "nanobind>=3.1,<4"  # what pyproject.toml says
 # The folders of virtual environments in WORK, and what is installed there before the wheel.
-ENVIRONMENTS = {"numpy": TESTS + ["ml_dtypes"], "torch": TESTS + ["ml_dtypes", "jax", TORCH, TRANSFORMERS]}
+ENVIRONMENTS = {"numpy": TESTS + ["ml_dtypes"],
+                "torch": TESTS + ["ml_dtypes", "jax", TORCH, TRANSFORMERS, NANOBIND]}
 
 
 def prepare():
@@ -45,7 +48,7 @@ def _with_objects_of(release, build):
     again. So the wheel is what it would be without, and the library is compiled once less."""
     if os.path.exists(build) or not os.path.exists(os.path.join(release, ".ninja_deps")):
         return build
-    objects = [path for room in ("src", "io", "verify", "bench")
+    objects = [path for room in ("src", "io", "verify", "bench", "tests/emu", "tests/cuda")
                for path in glob.glob(os.path.join(release, room, "**", "*.o"), recursive=True)]
     for path in [*objects, os.path.join(release, ".ninja_deps"), os.path.join(release, ".ninja_log")]:
         copy = os.path.join(build, os.path.relpath(path, release))
@@ -54,12 +57,12 @@ def _with_objects_of(release, build):
     return build
 
 
-def _tests(python, name, arguments):
+def _tests(python, name, arguments, **variables):
     """(passed, names of failed, what it said) of one pytest run."""
     report = os.path.join(WORK, name + ".xml")
     if os.path.exists(report):
         os.remove(report)
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
     done = subprocess.run([python, "-m", "pytest", "--quiet", "--no-header", "-p", "no:cacheprovider",
                            f"--junitxml={report}", *arguments], cwd=ROOT, env=env, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -86,6 +89,24 @@ def _commands(python, name):
             failed.append(f"python {name}: heed {arguments[0]}")
             said += done.stdout + done.stderr
     return 2 - len(failed), failed, said
+
+
+def _emulated(python):
+    """(passed, failed names, what it said) of python/tests/emulated: another build of the extension, for tests
+    alone, with the emulated CUDA device in it."""
+    if isinstance(python, Exception):
+        return 0, ["python: the environment torch"], f"{python}\n"
+    build = _with_objects_of(os.path.join(ROOT, "build", "release"), os.path.join(WORK, "emulated"))
+    try:
+        for command in (["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+                         "-DHEED_BUILD_PYTHON=ON", "-DHEED_BUILD_TESTS=ON", "-DHEED_BUILD_CLI=OFF",
+                         f"-DPython_EXECUTABLE={python}"],
+                        ["cmake", "--build", build, "--target", "heed_python_emulated"]):
+            subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except subprocess.CalledProcessError as error:
+        return 0, ["python: the emulated device"], f"{error}\n{error.stdout or ''}"
+    return _tests(python, "emulated", ["python/tests/emulated"],
+                  HEED_EMULATED_PACKAGE=os.path.join(build, "python", "emulated"))
 
 
 def _environment(name, python, made, arguments):
@@ -120,8 +141,9 @@ def run(long, prepared=None):
                  "torch": ["python/tests", *(("-m", "") if long else ())]}
     total, failures, started = 0, [], time.monotonic()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        both = [pool.submit(_environment, n, pythons[n], made, arguments[n]) for n in ENVIRONMENTS]
-        for name, future in zip(ENVIRONMENTS, both):
+        runs = {n: pool.submit(_environment, n, pythons[n], made, arguments[n]) for n in ENVIRONMENTS}
+        runs["CUDA tensors, emulated"] = pool.submit(_emulated, pythons["torch"])
+        for name, future in runs.items():
             passed, failed, said = future.result()
             print(f"--- with {name}:\n{said}", flush=True)
             total += passed

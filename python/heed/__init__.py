@@ -1,4 +1,4 @@
-"""heed: exact attention in linear memory, on any CPU.
+"""heed: exact attention in linear memory, on any CPU, and on GPUs in a build with CUDA kernels.
 
 ``heed.attention(q, k, v, causal=True)`` computes on NumPy arrays, PyTorch tensors (with gradients)
 and JAX arrays, and returns what it was given. Everything else is an option of it or stands beside it:

@@ -99,15 +99,18 @@ def attention(
     key_lengths : int32 (B,): how many keys of each entry exist.
     cu_seqlens_q, cu_seqlens_k : int32 (B + 1,): ragged batches, the ends of the sequences after a 0.
         Bias, mask and block map are then indexed within the sequence.
-    max_seqlen_q, max_seqlen_k : the longest sequences; found from ``cu_seqlens`` by default.
+    max_seqlen_q, max_seqlen_k : the longest sequences; found from ``cu_seqlens`` by default, but not on a
+        device, where nothing waits to read them.
     dropout_p : probability of dropping, in [0, 1). Probabilities that stay are divided by 1 − dropout_p.
     seed, offset : of dropout, from 0 to 2**64 − 1. ``None``: drawn, with PyTorch from its default
-        generator (so that ``torch.manual_seed`` repeats it), else from the system.
+        generator, of the device where tensors are CUDA's (so that ``torch.manual_seed`` repeats it), else from
+        the system.
     return_lse : also the log-sum-exp, float32 (B, H, Sq), ragged (H, T); natural logarithm, dropout not
         in it. Differentiable.
     return_probs : also exp(s − lse), (B, H, Sq, Sk) in the dtype of q, negative where dropout dropped.
         It takes the memory that attention otherwise does without. No gradient.
-    backend : None, "cpu", "cpu:avx2" (an instruction set by name) or "reference" (float64, slow).
+    backend : None, "cpu", "cpu:avx2" (an instruction set by name) or "reference" (float64, slow); on CUDA
+        tensors None or "cuda".
     threads : at most so many; the result does not depend on it.
 
     Returns
@@ -422,7 +425,8 @@ def explain(
 ) -> _core.Plan:
     """How ``attention`` (or with ``backward=True`` its gradients) would be computed, and who refuses.
 
-    Takes the arguments of ``attention``; PyTorch's meta tensors will do, for nothing is read but shapes,
+    Takes the arguments of ``attention``, and as ``backend`` also "cuda:sm_80", a GPU that need not be here;
+    PyTorch's meta tensors will do, for nothing is read but shapes,
     strides and dtypes (and ``cu_seqlens``, unless the longest sequences are given).
 
     Returns

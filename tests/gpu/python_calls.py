@@ -42,7 +42,8 @@ def near(name, actual, expected, bound):
     if wrong.any():
         at = tuple(int(n) for n in np.argwhere(wrong)[0])
         raise AssertionError(f"{name}{list(at)} is {actual[at]}, expected {expected[at]} within "
-                             f"{np.broadcast_to(bound, actual.shape)[at]}; {int(wrong.sum())} of {wrong.size} are wrong")
+                             f"{np.broadcast_to(bound, actual.shape)[at]}; {int(wrong.sum())} of {wrong.size} are "
+                             "wrong")
 
 
 def on_host(options):
@@ -151,7 +152,8 @@ def check_layouts(device):
         grad, = torch.autograd.grad(out, packed, dout)
         judge(q, k, v, out, None, grad.unbind(2), dout, causal=True)
         heads_first = [t.transpose(1, 2).contiguous() for t in qkv(device, dtype)]
-        assert torch.equal(heed.attention(*(t.transpose(1, 2) for t in heads_first)), heed.attention(*qkv(device, dtype)))
+        out = heed.attention(*(t.transpose(1, 2) for t in heads_first))
+        assert torch.equal(out, heed.attention(*qkv(device, dtype)))
     for empty in ((0, 5, 7), (2, 0, 7), (2, 5, 0)):
         q, k, v = qkv(device, b=empty[0], sq=empty[1], sk=empty[2], grad=True)
         out = heed.attention(q, k, v)
@@ -162,9 +164,10 @@ def check_layouts(device):
 
 def ragged(device, dtype=None, lengths=((5, 9), (0, 3), (17, 30)), rest=(0, 0), grad=False):
     totals = [sum(n[i] for n in lengths) + rest[i] for i in (0, 1)]
-    q, k, v = tensors(device, dtype or torch.float16, (totals[0], 4, 64), (totals[1], 2, 64), (totals[1], 2, 64), grad=grad)
-    cu = [torch.tensor([0, *(sum(n[i] for n in lengths[:j + 1]) for j in range(len(lengths)))], dtype=torch.int32,
-                       device=device) for i in (0, 1)]
+    keys = (totals[1], 2, 64)
+    q, k, v = tensors(device, dtype or torch.float16, (totals[0], 4, 64), keys, keys, grad=grad)
+    cu = [torch.tensor([0, *np.cumsum([n[i] for n in lengths]).tolist()], dtype=torch.int32, device=device)
+          for i in (0, 1)]
     return q, k, v, cu, lengths
 
 
@@ -212,7 +215,8 @@ def check_decode(device):
             out, lse = heed.decode(q, *rows, k_new=k_new, v_new=v_new, cache_seqlens=used, causal=True, return_lse=True)
         for b, n in enumerate(used.tolist()):
             assert torch.equal(rows[0][b, n:n + 2], k_new[b]) and torch.equal(rows[1][b, n:n + 2], v_new[b])
-            assert torch.equal(rows[0][b, :n], caches[0][b, :n]) and torch.equal(rows[0][b, n + 2:], caches[0][b, n + 2:])
+            assert torch.equal(rows[0][b, :n], caches[0][b, :n])
+            assert torch.equal(rows[0][b, n + 2:], caches[0][b, n + 2:])
             cut = slice(b, b + 1)
             judge(q[cut], rows[0][cut, :n + 2], rows[1][cut, :n + 2], out[cut], lse[cut], causal=True)
         # The same rows in pages of 8, in any order.
@@ -234,8 +238,8 @@ def check_decode(device):
         cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
         turned = [t.clone() for t in caches]
         with nothing_waits(device):
-            flash_attn.flash_attn_with_kvcache(q, *turned, k_new, v_new, rotary_cos=cos, rotary_sin=sin, cache_seqlens=used,
-                                               causal=True, rotary_interleaved=False)
+            flash_attn.flash_attn_with_kvcache(q, *turned, k_new, v_new, rotary_cos=cos, rotary_sin=sin,
+                                               cache_seqlens=used, causal=True, rotary_interleaved=False)
             expected = flash_attn.layers.rotary.apply_rotary_emb(k_new, cos, sin, False, False, used)
         for b, n in enumerate(used.tolist()):
             assert (turned[0][b, n:n + 2].double() - expected[b].double()).abs().max() < 2.0**-6
@@ -325,7 +329,8 @@ def check_override(device):
 
 def check_nn(device):
     """A causal module over a prompt and then token by token gives what it gives at once."""
-    m = heed.nn.MultiHeadAttention(128, 4, 2, causal=True, rotary=16, window=(30, 0), sinks=True).to(device, torch.float16)
+    m = heed.nn.MultiHeadAttention(128, 4, 2, causal=True, rotary=16, window=(30, 0), sinks=True)
+    m.to(device, torch.float16)
     x, = tensors(device, torch.float16, (2, 24, 128))
     with torch.no_grad(), nothing_waits(device):
         whole = m(x)
@@ -366,8 +371,8 @@ def check_transformers_hook(device):
     cu = torch.tensor([0, 20, 45], dtype=torch.int32, device=device)
     longest = torch.tensor(25, device=device)
     with nothing_waits(device):
-        flat, _ = attention_forward(module, q[:1], k[:1], v[:1], None, is_causal=True, cu_seq_lens_q=cu, cu_seq_lens_k=cu,
-                                    max_length_q=longest, max_length_k=longest)
+        flat, _ = attention_forward(module, q[:1], k[:1], v[:1], None, is_causal=True, cu_seq_lens_q=cu,
+                                    cu_seq_lens_k=cu, max_length_q=longest, max_length_k=longest)
     judge(*(t[:1, :, 20:].transpose(1, 2) for t in (q, k, v)), flat[:, 20:], causal=True)
     return "mask, causal, packed"
 
@@ -539,7 +544,8 @@ def check_refusals(device):
         cases += [
             (lambda: heed.attention(q, k, v.cpu()), "v lives on the device 'cpu' and q on 'cuda"),
             (lambda: heed.attention(q.cpu(), k, v.cpu()), "k lives on the device 'cuda"),
-            (lambda: heed.attention(q, k, v, mask=torch.ones(33, 45, dtype=torch.bool)), "mask lives on the device 'cpu'"),
+            (lambda: heed.attention(q, k, v, mask=torch.ones(33, 45, dtype=torch.bool)),
+             "mask lives on the device 'cpu'"),
             (lambda: heed.attention(q, k, v, backend="cpu"), 'backend is "cpu" and the tensors live on'),
             (lambda: heed.attention(q, k, v, scale=number), "scale is a tensor on the device"),
             (lambda: heed.attention(q[0], k[0], v[0], cu_seqlens_q=cu, cu_seqlens_k=cu), "max_seqlen_q is None"),
@@ -581,8 +587,8 @@ def check_two_devices(device):
     return "forward and backward on the second"
 
 
-CHECKS = (check_attention, check_layouts, check_ragged, check_rows_of_none, check_decode, check_flash_attn, check_sdpa, check_override,
-          check_nn, check_transformers_hook, check_merge, check_explain, check_streams, check_graphs, check_dropout,
+CHECKS = (check_attention, check_layouts, check_ragged, check_rows_of_none, check_decode, check_flash_attn, check_sdpa,
+          check_override, check_nn, check_transformers_hook, check_merge, check_explain, check_streams, check_graphs, check_dropout,
           check_threads, check_memory, check_refusals, check_two_devices)
 
 

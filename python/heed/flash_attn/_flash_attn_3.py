@@ -83,8 +83,8 @@ def ragged(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, sequ
         lengths = _indices("seqused_k", seqused_k, (_entries("cu_seqlens_k", cu_seqlens_k),))
     if seqused_q is not None:
         if q.is_cuda:
-            raise Error(f"seqused_q is given and q lives on the device '{q.device}', where a call does not wait to read "
-                        "it: pack the rows in use and leave it out (cu_seqlens_q), or make them CPU tensors")
+            raise Error(f"seqused_q is given and q lives on the device '{q.device}', where a call does not wait to "
+                        "read it: pack the rows in use and leave it out (cu_seqlens_q), or make them CPU tensors")
         used = _indices("seqused_q", seqused_q, (_entries("cu_seqlens_q", cu_seqlens_q),))
         _in_range("seqused_q", used, 0, cu_seqlens_q.diff(), "the rows of its slot")
         rows, cu_seqlens_q = rows_of(cu_seqlens_q[:-1].long(), used.long())

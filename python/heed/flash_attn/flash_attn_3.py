@@ -168,8 +168,8 @@ def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, k: Tens
     if cu_seqlens_q is None and cu_seqlens_k_new is None:
         out, lse = one(q, k, v, *batched)
     elif q.is_cuda:
-        raise Error(f"cu_seqlens_q or cu_seqlens_k_new is given and q lives on the device '{q.device}', where a call does "
-                    "not wait to read it: give q as (B, S, H, D), or take flash_attn_varlen_func")
+        raise Error(f"cu_seqlens_q or cu_seqlens_k_new is given and q lives on the device '{q.device}', where a call "
+                    "does not wait to read it: give q as (B, S, H, D), or take flash_attn_varlen_func")
     else:
         entries = (cu_seqlens_k_new if cu_seqlens_q is None else cu_seqlens_q).numel() - 1
         if cache_batch_idx is None and page_table is None:

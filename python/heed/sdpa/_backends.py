@@ -6,6 +6,8 @@ import enum
 import threading
 from collections.abc import Iterable
 
+import torch
+
 from .. import _core
 from .._core import ArgumentTypeError, Error
 from .._torch import is_compiling
@@ -24,8 +26,18 @@ class Backend(str, enum.Enum):
     CUDA = "cuda"
 
 
-KNOWN = tuple((name, tuple(isa for isa, _, _ in isas)) for name, _, _, isas in _core.backends())
-_ORDER = tuple(name for name, _ in KNOWN)
+_known: tuple = ()
+
+
+@torch.compiler.assume_constant_result
+def known():
+    """(name, its instruction sets) of the backends in their order. Not asked before it is needed: the library
+    then looks for devices, and a process that forks must not have."""
+    global _known
+    _known = _known or tuple((name, tuple(isa for isa, _, _ in isas)) for name, _, _, isas in _core.backends())
+    return _known
+
+
 # What serves where nobody chose: not the reference, which takes f64 and a matrix of queries by keys.
 DEFAULT = ("auto",)
 
@@ -51,10 +63,10 @@ def backend_name(backend) -> str:
                                 "heed.sdpa.Backend or a torch.nn.attention.SDPBackend")
     given = str(backend.value if isinstance(backend, Backend) else backend)
     name, colon, isa = given.partition(":")
-    for known, isas in KNOWN:
-        if name == known and (not colon or isa in isas):
+    for backend, isas in known():
+        if name == backend and (not colon or isa in isas):
             return given
-    accepted = [name for name, _ in KNOWN] + [f"{name}:{isa}" for name, isas in KNOWN for isa in isas]
+    accepted = [name for name, _ in known()] + [f"{name}:{isa}" for name, isas in known() for isa in isas]
     raise Error(f"backend is {given!r}: it must be one of {', '.join(accepted)}")
 
 
@@ -132,7 +144,7 @@ def only(backend):
 
 def _rank(name):
     # The reference after every other: it is exact and slow.
-    return (name == "reference", _ORDER.index(name))
+    return (name == "reference", [backend for backend, _ in known()].index(name))
 
 
 def current_backends() -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def reasons(
     on and query, key or value requires one), the backward's reasons count as well.
     """
     given = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-    names = ([name for name, _ in _backends.KNOWN] if backend is None
+    names = ([name for name, _ in _backends.known()] if backend is None
              else [_backends.backend_name(backend)])
     found = _reasons.of_the_call(*given)
     return {name: list(found) or _reasons.of_backend(name, *given) for name in names}

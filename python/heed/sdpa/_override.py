@@ -97,8 +97,9 @@ def override_torch(
     Replaced are ``aten::scaled_dot_product_attention`` (keys CPU and AutogradCPU) and
     ``aten::_scaled_dot_product_flash_attention_for_cpu`` with its backward (key CPU); with CUDA kernels also
     ``aten::_scaled_dot_product_flash_attention`` (chosen by PyTorch on Ampere and newer) and
-    ``aten::_scaled_dot_product_efficient_attention`` (on Turing, and with a mask), each with its backward (key
-    CUDA), for calls without dropout.
+    ``aten::_scaled_dot_product_efficient_attention`` (on Turing, and with a mask) and
+    ``aten::_flash_attention_forward`` (of ``torch.nn.attention.varlen``), each with its backward (key CUDA), for
+    calls without dropout.
     """
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int)):
         raise ArgumentTypeError(f"threads is a {type(threads).__name__}: it must be an integer, or None")

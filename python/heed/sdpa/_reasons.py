@@ -5,6 +5,7 @@ import contextlib
 import torch
 from torch import Tensor
 
+from .. import _core
 from .._api import explain
 from .._core import ArgumentTypeError, Error
 from .._torch_values import in_autocast
@@ -147,6 +148,9 @@ def of_the_call(query, key, value, mask, dropout_p, is_causal, scale, enable_gqa
 def of_device(name, query):
     """Why the backend does not compute where query lives; None where it does. Meta tensors live nowhere."""
     on_device = name.partition(":")[0] == "cuda"
+    if query.is_cuda and not _core.has_cuda_kernels() and (on_device or name == "auto"):
+        return (f"query lives on the device '{query.device}' and this build of heed has no CUDA kernels: install a wheel "
+                "of `make wheel-cuda`, or make it a CPU tensor")
     if name == "auto" or query.is_meta or on_device == query.is_cuda:
         return None
     return (f"query lives on '{query.device}': the {name} backend computes on "
@@ -167,7 +171,7 @@ def of_backend(name, query, key, value, mask, dropout_p, is_causal, scale, enabl
     if heads == 0:
         return []
     elsewhere = of_device(name, query)
-    if elsewhere is not None:
+    if elsewhere is not None and (query.is_cuda or _core.has_cuda_kernels()):  # else the backend says what it lacks
         return [elsewhere]
     if name == "auto":
         name = "cuda" if query.is_cuda else None

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import types
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 PACKAGE = os.environ.get("HEED_EMULATED_PACKAGE", "")
@@ -34,7 +33,20 @@ class _Tensor(ctypes.Structure):  # as far as it is written here
     _fields_ = [("data", ctypes.c_void_p), ("device", _Device)]
 
 
-_CPU, _CUDA = 1, 2
+CPU, CUDA = 1, 2  # in DLPack's words
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+
+
+def alias(t, kind, index=0):
+    """The same bytes as a tensor of another device."""
+    from torch import _C
+    capsule = _C._to_dlpack(t)
+    found = ctypes.cast(_pointer(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents
+    found.device.type, found.device.index = kind, index
+    return _C._from_dlpack(capsule)
+
+
 # What gives data of a device to the host, and so would wait for it.
 WAITS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "is_nonzero", "_unique2", "unique_dim", "bincount"}
 
@@ -51,17 +63,8 @@ class StandIn:
         import torch
         self.torch = torch
         self.waiting, self.capturing, self.log = True, False, []
-        self._pointer = ctypes.pythonapi.PyCapsule_GetPointer
-        self._pointer.restype, self._pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
         self._register()
         self._be_torch_cuda()
-
-    def alias(self, t, kind, index=0):
-        """The same bytes as a tensor of another device."""
-        capsule = self.torch._C._to_dlpack(t)
-        found = ctypes.cast(self._pointer(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents
-        found.device.type, found.device.index = kind, index
-        return self.torch._C._from_dlpack(capsule)
 
     def _operator(self, op, *args, **kwargs):
         """Any operator on these tensors: on the host's, whose results are the device's again."""
@@ -76,7 +79,7 @@ class StandIn:
             if isinstance(x, torch.Tensor) and x.is_cuda:
                 assert on in (None, x.device.index) or name == "copy_", f"{name} on tensors of two devices"
                 on = x.device.index if on is None else on
-                low = self.alias(x, _CPU)
+                low = alias(x, CPU)
                 places[id(low)] = (low, x)
                 return low
             if isinstance(x, torch.device) and x.type == "cuda":
@@ -100,15 +103,15 @@ class StandIn:
         for argument, low in grown.items():
             given = kwargs[argument]
             if given.shape == low.shape:
-                self.alias(given, _CPU).copy_(low)
+                alias(given, CPU).copy_(low)
             else:
-                given.data = self.alias(low, _CUDA, on)
+                given.data = alias(low, CUDA, on)
             places[id(low)] = (low, given)
 
         def up(x):
             if not isinstance(x, torch.Tensor) or on is None:
                 return x
-            return places[id(x)][1] if id(x) in places else self.alias(x, _CUDA, on)
+            return places[id(x)][1] if id(x) in places else alias(x, CUDA, on)
 
         return _pytree.tree_map(up, out)
 
@@ -133,6 +136,10 @@ class StandIn:
 
             def __exit__(self, *_):
                 native.stand_in_set_device(self.before)
+
+        class Stream:
+            def __init__(self, number):
+                self.cuda_stream = number
 
         class Generator:
             """Seed and offset of a device, as a torch.Generator("cuda") has them on the host."""
@@ -160,7 +167,7 @@ class StandIn:
 
         def stream_of(device=None):
             index = native.stand_in_device() if device is None else device if isinstance(device, int) else device.index
-            return types.SimpleNamespace(cuda_stream=native.stand_in_stream(index))
+            return Stream(native.stand_in_stream(index))
 
         def debug(mode):
             stand_in.waiting = mode != "error"
@@ -168,10 +175,13 @@ class StandIn:
         cuda.default_generators = (Generator(), Generator())
         for name, value in {
                 "_lazy_init": lambda: None, "is_available": lambda: True, "device_count": lambda: 2,
-                "current_device": native.stand_in_device, "device": Device, "current_stream": stream_of,
+                "current_device": lambda: native.stand_in_device(), "device": Device, "current_stream": stream_of,
                 "is_current_stream_capturing": lambda: stand_in.capturing, "synchronize": lambda device=None: None,
                 "set_sync_debug_mode": debug, "manual_seed_all": seed_all, "_is_in_bad_fork": lambda: False,
                 "get_device_capability": lambda device=None: (8, 0),
+                "is_bf16_supported": lambda including_emulation=True: True,
+                "get_rng_state": lambda device=None: self.torch.zeros(16, dtype=self.torch.uint8),
+                "set_rng_state": lambda state, device=None: None,
                 "get_device_name": lambda device=None: "stand-in"}.items():
             setattr(cuda, name, value)
 
@@ -193,9 +203,32 @@ class StandIn:
             self.waiting = True
 
 
-def engine(core):
-    """The emulated device in heed's extension, for ctypes."""
-    library = ctypes.CDLL(core.__file__)
-    library.heed_emulated_ran.restype = ctypes.c_char_p
-    library.heed_emulated_stream.restype = ctypes.c_void_p
-    return library
+class Engine:
+    """The emulated device in heed's extension, which is current whichever PyTorch's is."""
+
+    def __init__(self, core):
+        self._core = core
+        self._native = ctypes.CDLL(core.__file__)
+        self._native.heed_emulated_ran.restype = ctypes.c_char_p
+        self._native.heed_emulated_stream.restype = ctypes.c_void_p
+
+    def be(self, arch, forget=True):
+        """750, 800, …; 0: no device. Plans are kept by PyTorch's device, which is the same still: forget."""
+        self._native.heed_emulated_be(arch)
+        if forget:
+            self._core.forget_plans()
+
+    def arrays_are_wrong(self, yes):
+        self._native.heed_emulated_arrays_are_wrong(int(yes))
+
+    @property
+    def ran(self):
+        return self._native.heed_emulated_ran().decode()
+
+    @property
+    def stream(self):
+        return self._native.heed_emulated_stream()
+
+    @property
+    def taken(self):
+        return self._native.heed_emulated_taken()
