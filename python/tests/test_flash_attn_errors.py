@@ -67,7 +67,7 @@ CASES = {
         r"leftpad_k\[0\] is 6: it must be from 0 to 5"),
     "seqused of another size": (lambda: flash_attn_interface._flash_attn_varlen_forward(
         T, T, T, CU, CU, 7, 7, 0.0, None, False, seqused_k=CU), r"seqused_k has the shape \(3,\)"),
-    "new keys alone": (cache(k=Q[:, :1, :2], cache_seqlens=3), "k_new is given alone"),
+    "new keys alone": (cache(k=Q[:, :1, :2], cache_seqlens=3), "k is given alone: new rows need k and v"),
     "no place for new keys": (cache(k=Q[:, :1, :2], v=Q[:, :1, :2]), "without cache_seqlens"),
     "full": (cache(k_cache=CACHE.clone(), k=Q[:, :1, :2], v=Q[:, :1, :2], cache_seqlens=16), "16"),
     "one cache for both": (cache(k=Q[:, :1, :2], v=Q[:, :1, :2], cache_seqlens=3), "k_cache is written and overlaps"),
@@ -93,7 +93,7 @@ CASES = {
     "qv of another shape": (lambda: flash_attn_3.flash_attn_func(Q, K, K, qv=Q[..., :4]), "qv has the shape"),
     "qv and a cache": (lambda: flash_attn_3.flash_attn_with_kvcache(Q, CACHE, CACHE, qv=Q), "qv is given"),
     "qkv heads": (lambda: flash_attn_3.flash_attn_qkvpacked_func(Q, num_heads_q=1), "num_heads_q is 1"),
-    "sinks of another size": (lambda: flash_attn_3.flash_attn_func(Q, K, K, s_aux=torch.ones(3)), "sinks"),
+    "sinks of another size": (lambda: flash_attn_3.flash_attn_func(Q, K, K, s_aux=torch.ones(3)), "s_aux has the shape"),
 }
 
 

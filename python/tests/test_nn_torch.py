@@ -1,6 +1,7 @@
 # test_nn_torch.py: heed.nn beside torch.nn.MultiheadAttention: the swap in a model, weights from module to
 # module. Not here: heed's own module (test_nn.py).
 import copy
+import importlib
 import pickle
 import warnings
 
@@ -113,8 +114,9 @@ def test_fast_path_does_not_pass_it_by(monkeypatch):
         want = model(x, src_key_padding_mask=pad)
         hn.replace(model)
         calls = []
-        real = heed.attention
-        monkeypatch.setattr(heed, "attention", lambda *a, **o: calls.append(o) or real(*a, **o))
+        module = importlib.import_module("heed.nn.replace")  # hn.replace is its function
+        real = module.attention
+        monkeypatch.setattr(module, "attention", lambda *a, **o: calls.append(o) or real(*a, **o))
         out = model(x, src_key_padding_mask=pad)
         assert len(calls) == 2 and all("key_lengths" in o for o in calls)
         near(out[~pad], want[~pad])

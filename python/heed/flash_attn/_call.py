@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import _core, _torch
-from .._api import attention
+from .. import _api, _core, _torch
 from .._core import ArgumentTypeError, Error
+from .._words import FLASH_ATTN, spoken
 
 Window = Sequence[int | None] | Tensor  # (left, right)
+
+attention, decode = spoken(FLASH_ATTN)(_api.attention), spoken(FLASH_ATTN)(_api.decode)
 
 _ROUND = 128  # flash-attn rounds the axes of S_dmask up to it
 

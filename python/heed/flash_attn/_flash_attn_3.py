@@ -5,11 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from .._api import attention
+from .. import _api
 from .._core import Error
+from .._words import FLASH_ATTN_3, spoken
 from ._call import bounds, cap, length, splits, tensor
 from ._ragged import _entries, _in_range, _indices, covered, rows_of
 
+attention, decode = spoken(FLASH_ATTN_3)(_api.attention), spoken(FLASH_ATTN_3)(_api.decode)
 _EIGHT = torch.float8_e4m3fn
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .. import _torch
 from .._core import ArgumentTypeError, Error
+from .._words import FLASH_ATTN, FLASH_ATTN_PRIVATE, spoken
 from ._call import attend, bounds, cap, hidden_lse, length, round_up, tensor
 from ._ragged import attend_ragged, covered
 
@@ -33,6 +34,7 @@ def _forward(run, q, dropout_p, return_softmax):
         return out, lse, probs, rng
 
 
+@spoken(FLASH_ATTN_PRIVATE)
 def _flash_attn_forward(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, softmax_scale: float | None,
                         causal: bool, window_size_left: int, window_size_right: int, softcap: float,
                         alibi_slopes: Tensor | None,
@@ -45,6 +47,7 @@ def _flash_attn_forward(q: Tensor, k: Tensor, v: Tensor, dropout_p: float, softm
         q, dropout_p, return_softmax)
 
 
+@spoken(FLASH_ATTN_PRIVATE)
 def _flash_attn_varlen_forward(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor,
                                cu_seqlens_k: Tensor, max_seqlen_q: int | Tensor,
                                max_seqlen_k: int | Tensor, dropout_p: float, softmax_scale: float | None,
@@ -76,6 +79,11 @@ def _rng(dropout_p, rng_state):
     return rng_state
 
 
+@spoken(FLASH_ATTN)
+def _backward(*arguments):
+    return torch.ops.heed.attention_backward(*arguments)
+
+
 def _gradients(dout, q, k, v, out, softmax_lse, into, dropout_p, softmax_scale, causal, window, softcap,
                rng_state, alibi_slopes=None, cu_seqlens_q=None, cu_seqlens_k=None, max_seqlen_q=None,
                max_seqlen_k=None):
@@ -86,7 +94,7 @@ def _gradients(dout, q, k, v, out, softmax_lse, into, dropout_p, softmax_scale, 
     left, right = bounds(window)
     dout, q, k, v, out, lse = tensors.values()
     with torch.no_grad():
-        *grads, _, _ = torch.ops.heed.attention_backward(
+        *grads, _, _ = _backward(
             dout, None, q, k, v, out, hidden_lse(lse), None, None, None, alibi_slopes, None, None, None,
             cu_seqlens_q, cu_seqlens_k, _rng(dropout_p, rng_state), softmax_scale, bool(causal),
             "bottom_right", None, left, right, 0, 0, cap(softcap), 0, 0, max_seqlen_q, max_seqlen_k,
@@ -100,6 +108,7 @@ def _gradients(dout, q, k, v, out, softmax_lse, into, dropout_p, softmax_scale, 
         return torch.linalg.vecdot(dout.float(), out.float())  # the rows of softmax_d, head last
 
 
+@spoken(FLASH_ATTN_PRIVATE)
 def _flash_attn_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, softmax_lse: Tensor,
                          dq: Tensor | None, dk: Tensor | None, dv: Tensor | None, dropout_p: float,
                          softmax_scale: float | None, causal: bool, window_size_left: int,
@@ -112,6 +121,7 @@ def _flash_attn_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Ten
     return torch.nn.functional.pad(rows.transpose(1, 2), (0, round_up(q.shape[1]) - q.shape[1]))
 
 
+@spoken(FLASH_ATTN_PRIVATE)
 def _flash_attn_varlen_backward(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor,
                                 softmax_lse: Tensor, dq: Tensor | None, dk: Tensor | None,
                                 dv: Tensor | None, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,

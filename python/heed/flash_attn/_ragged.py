@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from .. import _torch
-from .._api import decode
 from .._core import ArgumentTypeError, Error
-from ._call import at_once, attend, bounds, cap, length, shown_lse, tensor
+from ._call import at_once, attend, bounds, cap, decode, length, shown_lse, tensor
 
 
 def _indices(name, value, shape):

@@ -6,11 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._api import attention, decode, merge
+from .. import _api
 from .._core import Error
+from .._words import spoken
 from ._call import Window, length, new_rows, tensor
-from ._flash_attn_3 import check_tuning, options, prepare, ragged
+from ._flash_attn_3 import attention, check_tuning, decode, options, prepare, ragged
 from .layers.rotary import apply_rotary_emb
+
+merge = spoken({"outs": "out_partial", "lses": "lse_partial"})(_api.merge)
 
 __all__ = ["flash_attn_combine", "flash_attn_func", "flash_attn_qkvpacked_func", "flash_attn_varlen_func",
            "flash_attn_with_kvcache", "get_scheduler_metadata"]

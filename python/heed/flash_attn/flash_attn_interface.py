@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .._api import decode
 from .._core import ArgumentTypeError
-from ._call import Window, attend, bounds, cap, constant, new_rows, shown_lse, splits, tensor, unpack
+from .._words import KV_PACKED, QKV_PACKED, RAGGED_KV_PACKED, RAGGED_QKV_PACKED, spoken
+from ._call import Window, attend, bounds, cap, constant, decode, new_rows, shown_lse, splits, tensor, unpack
 from ._private import (  # noqa: F401  (they are imported from here)
     _flash_attn_backward,
     _flash_attn_forward,
@@ -72,6 +72,7 @@ def flash_attn_func(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0,
                   return_attn_probs)
 
 
+@spoken(KV_PACKED)
 def flash_attn_kvpacked_func(q: Tensor, kv: Tensor, dropout_p: float = 0.0,
                              softmax_scale: float | None = None, causal: bool = False,
                              window_size: Window = (-1, -1), softcap: float = 0.0,
@@ -83,6 +84,7 @@ def flash_attn_kvpacked_func(q: Tensor, kv: Tensor, dropout_p: float = 0.0,
                   return_attn_probs)
 
 
+@spoken(QKV_PACKED)
 def flash_attn_qkvpacked_func(qkv: Tensor, dropout_p: float = 0.0, softmax_scale: float | None = None,
                               causal: bool = False, window_size: Window = (-1, -1), softcap: float = 0.0,
                               alibi_slopes: Tensor | None = None, deterministic: bool = False,
@@ -127,6 +129,7 @@ def flash_attn_varlen_func(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor
                          block_table)
 
 
+@spoken(RAGGED_KV_PACKED)
 def flash_attn_varlen_kvpacked_func(q: Tensor, kv: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor,
                                     max_seqlen_q: int | Tensor, max_seqlen_k: int | Tensor,
                                     dropout_p: float = 0.0, softmax_scale: float | None = None,
@@ -139,6 +142,7 @@ def flash_attn_varlen_kvpacked_func(q: Tensor, kv: Tensor, cu_seqlens_q: Tensor,
                          softmax_scale, causal, window_size, softcap, alibi_slopes, return_attn_probs)
 
 
+@spoken(RAGGED_QKV_PACKED)
 def flash_attn_varlen_qkvpacked_func(qkv: Tensor, cu_seqlens: Tensor, max_seqlen: int | Tensor,
                                      dropout_p: float = 0.0, softmax_scale: float | None = None,
                                      causal: bool = False, window_size: Window = (-1, -1),

@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor
 
-import heed
-
 from .._core import ArgumentTypeError, Error
 from .._torch_values import in_autocast
 from . import _masks
+from ._engine import attention, decode
 from ._weights import attention_and_weights
 from .cache import KVCache
 
@@ -104,7 +103,7 @@ def forward(m, query, key, value, key_padding_mask, key_lengths, attn_mask, posi
             out, weights = attention_and_weights(q, k, v, **options)
             weights = weights.mean(1) if average else weights
         else:
-            out, weights = heed.attention(q, k, v, **options), None
+            out, weights = attention(q, k, v, **options), None
     out = out.flatten(-2)
     if single:
         out, weights = out.squeeze(0), None if weights is None else weights.squeeze(0)
@@ -195,7 +194,7 @@ def _cached(m, q, k, v, cache, key_padding_mask, key_lengths, attn_mask, positio
         options.update(_masks.options(batch, m.num_heads, new, cache.length + new, q.dtype, attn_mask, None))
     rows = cache.k.shape[1] if attn_mask is None else cache.length + new
     seqlens = cache.length if cache._lengths is None else cache._lengths
-    out = heed.decode(q, cache.k[:, :rows], cache.v[:, :rows], k_new=k, v_new=v, cache_seqlens=seqlens,
+    out = decode(q, cache.k[:, :rows], cache.v[:, :rows], k_new=k, v_new=v, cache_seqlens=seqlens,
                       cache_leftpad=cache.leftpad, **options)
     cache.advance(new, lengths)
     return out

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-import heed
+from ._engine import attention
 
 from .._torch_values import in_autocast
 
@@ -56,7 +56,7 @@ def attention_and_weights(q: Tensor, k: Tensor, v: Tensor, **options) -> tuple[T
     if in_autocast(q.device.type) and q.dtype != torch.float64:
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    out, lse, probs = heed.attention(q, k, v, return_lse=True, return_probs=True, **options)
+    out, lse, probs = attention(q, k, v, return_lse=True, return_probs=True, **options)
     scale = options.get("scale")
     weights = _Weights.apply(
         probs.detach(), lse.detach(), q, k, options.get("bias"), options.get("sinks"),

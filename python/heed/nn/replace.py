@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import heed
-
 from .._core import ArgumentTypeError, Error
 from . import _masks
+from ._engine import attention
 from ._step import check_features
 from ._weights import attention_and_weights
 
@@ -88,7 +87,7 @@ class MultiheadAttention(nn.MultiheadAttention):
             out, weights = attention_and_weights(q, k, v, **options)
             weights = weights.mean(1) if average_attn_weights else weights
         else:
-            out = heed.attention(q, k, v, **options)
+            out = attention(q, k, v, **options)
         out = out.flatten(-2)
         if not batched:
             out, weights = out.squeeze(0), None if weights is None else weights.squeeze(0)

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
-from .. import _core
-from .._api import attention
+from .. import _api, _core
 from .._core import Error
 from .._torch import is_compiling, joined
 from .._torch_values import in_autocast
+from .._words import SDPA, spoken
 from . import _backends, _layout, _reasons
+
+attention = spoken(SDPA)(_api.attention)
 
 
 def scaled_dot_product_attention(

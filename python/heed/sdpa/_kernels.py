@@ -7,10 +7,12 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .. import _core
 from .._core import Error
+from .._words import SDPA, spoken
 from . import _backends, _kernels_cuda
 from ._call import at_once, scaled_dot_product_attention
 from ._layout import dense
 
+_forward, _backward = spoken(SDPA)(_core.attention), spoken(SDPA)(_core.attention_backward)
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -94,7 +96,7 @@ def flash_forward(kept, newest):
             reason = _flash_not_served(query, dropout_p)
             if reason is None:
                 try:
-                    out, lse = _core.attention(
+                    out, lse = _forward(
                         *(dense(t).transpose(1, 2) for t in (query, key, value)),
                         **_options(query, is_causal, attn_mask, scale, handle), return_lse=True,
                         return_probs=False, f32_out=False, guard=0, heads_first=False)
@@ -125,7 +127,7 @@ def flash_backward(kept, newest):
             reason = _flash_not_served(query, dropout_p)
             if reason is None:
                 try:
-                    dq, dk, dv, _, _ = _core.attention_backward(
+                    dq, dk, dv, _, _ = _backward(
                         *(dense(t).transpose(1, 2) for t in (grad_out, query, key, value, out)),
                         logsumexp.contiguous(), None, **_options(query, is_causal, attn_mask, scale, handle),
                         want_dbias=False, want_dsinks=False, f32_grads=False, guarded=False, heads_first=False)

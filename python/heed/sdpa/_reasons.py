@@ -5,11 +5,13 @@ import contextlib
 import torch
 from torch import Tensor
 
-from .. import _core
-from .._api import explain
+from .. import _api, _core
 from .._core import ArgumentTypeError, Error
 from .._torch_values import in_autocast
+from .._words import SDPA, spoken
 from . import _layout
+
+explain = spoken(SDPA)(_api.explain)
 
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16",
           torch.float64: "float64"}

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import heed
 from heed import Error
 
+from ._engine import attention
 from ._inputs import check, join_batches, rows, selected, split_mask, split_sinks
 from ._masks import Pattern
 
@@ -20,7 +20,7 @@ def _ragged(q, k, v, cu_q, cu_k, max_q, max_k, causal, window, options):
     if q.is_cuda:  # lengths there are not read: no sequence has more than all tokens
         max_q, max_k = (most.shape[0] if m is None or isinstance(m, Tensor) else m
                         for m, most in ((max_q, flat[0]), (max_k, flat[1])))
-    out = heed.attention(*flat, causal=causal, window=window, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k,
+    out = attention(*flat, causal=causal, window=window, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k,
                          max_seqlen_q=max_q, max_seqlen_k=max_k, **options)
     if isinstance(out, tuple):
         out, lse = out
@@ -143,7 +143,7 @@ def attention_forward(
         mask = selected(indices, mask, query, key)
     # Several queries count from the first key; one alone stands at the last.
     align = "top_left" if causal or queries > 1 else "bottom_right"
-    result = heed.attention(rows(query), rows(key), rows(value), causal=causal, align=align,
+    result = attention(rows(query), rows(key), rows(value), causal=causal, align=align,
                             window=window, mask=mask, bias=bias, return_probs=output_attentions, **options)
     probs = None
     if output_attentions:

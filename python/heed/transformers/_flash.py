@@ -9,6 +9,8 @@ from torch import Tensor
 import heed
 from heed import flash_attn as _flash
 
+from ._engine import flash_attention, flash_decode
+
 
 def _length(value: int | Tensor, most: int) -> int:
     """On a device a length is not read: no sequence is longer than `most`."""
@@ -30,7 +32,7 @@ def _refuse(reason: dict[str, Any]) -> None:
 
 def _with_sinks(q, k, v, s_aux, dropout_p, softmax_scale, causal,
                 window_size, softcap, alibi_slopes, **ragged):
-    return heed.attention(q, k, v, scale=softmax_scale, causal=causal, window=_sides(window_size),
+    return flash_attention(q, k, v, scale=softmax_scale, causal=causal, window=_sides(window_size),
                           softcap=softcap or 0.0, alibi_slopes=alibi_slopes, dropout_p=dropout_p,
                           sinks=s_aux.float().reshape(-1), **ragged)
 
@@ -81,7 +83,7 @@ def flash_attn_with_kvcache(
             q, k_cache, v_cache, k, v, rotary_cos, rotary_sin, cache_seqlens, cache_batch_idx, cache_leftpad,
             block_table, softmax_scale, causal, window_size, softcap, rotary_interleaved, alibi_slopes, num_splits,
             return_softmax_lse)
-    return heed.decode(
+    return flash_decode(
         q, k_cache, v_cache, k_new=k, v_new=v, rotary_cos=rotary_cos, rotary_sin=rotary_sin,
         rotary_interleaved=rotary_interleaved, cache_seqlens=cache_seqlens, cache_batch_idx=cache_batch_idx,
         cache_leftpad=cache_leftpad, block_table=block_table, scale=softmax_scale, causal=causal,

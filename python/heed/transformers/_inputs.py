@@ -24,6 +24,14 @@ def check(**given: Any) -> None:
         if given[name].dim() != 4:
             raise Error(f"{name} has the shape {tuple(given[name].shape)}: it must have 4 axes, "
                         "(B, H, S, D)")
+    q, k, v = (tuple(given[name].shape) for name in ("query", "key", "value"))
+    for a, x, b, y, fits, what in (
+            ("value", v, "key", k, v[:3] == k[:3], "all axes but the last must be the same"),
+            ("key", k, "query", q, k[3] == q[3], "the last axis must be the same"),
+            ("key", k, "query", q, k[1] and q[1] % k[1] == 0, "query's heads, axis 1, must be a multiple of key's"),
+            ("key", k, "query", q, k[0] == q[0] or 1 in (k[0], q[0]), "the first axis, the batch, must be the same")):
+        if not fits:
+            raise Error(f"{a} has the shape {x} and {b} has {y}: {what}")
 
 
 def split_sinks(sinks: Tensor | None, q: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-import heed
-
+from ._engine import attention
 from ._patterns import Geometry, recognize
 
 # Below so many pairs of a query and a key a mask is made in less time than a pattern is found.
@@ -60,13 +59,13 @@ class Pattern(Tensor):
         g = self.geometry
         options = options | {"window": (g.left, g.right), "chunk": g.chunk}
         if g.cu_seqlens is None:
-            return heed.attention(q, k, v, align="offset", query_offset=g.offset, key_lengths=g.key_lengths,
+            return attention(q, k, v, align="offset", query_offset=g.offset, key_lengths=g.key_lengths,
                                   **options)
         batch, length = q.shape[:2]
         tokens = [t.flatten(0, 1) for t in (q, k, v)]
         if g.tokens is not None:
             tokens = [t.index_select(0, g.tokens) for t in tokens]
-        out = heed.attention(*tokens, cu_seqlens_q=g.cu_seqlens, cu_seqlens_k=g.cu_seqlens,
+        out = attention(*tokens, cu_seqlens_q=g.cu_seqlens, cu_seqlens_k=g.cu_seqlens,
                              max_seqlen_q=g.longest, max_seqlen_k=g.longest, **options)
         if g.tokens is not None:  # what nobody sees sees nothing
             out = out.new_zeros((batch * length, *out.shape[1:])).index_copy(0, g.tokens, out)

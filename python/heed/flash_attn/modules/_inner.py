@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._api import attention
+from ... import _api
 from ..._core import Error
+from ..._words import FLASH_ATTN_PADDED, spoken
 from .._call import Window, bounds, unpack
 from ..flash_attn_interface import (
     flash_attn_kvpacked_func,
@@ -31,7 +32,7 @@ def _padded(q, k, v, key_padding_mask, options):
     if key_padding_mask.dtype != torch.bool or key_padding_mask.shape != (k.shape[0], k.shape[1]):
         raise Error(f"key_padding_mask is {key_padding_mask.dtype} {tuple(key_padding_mask.shape)}: it "
                     f"must be bool {(k.shape[0], k.shape[1])}, True = a token")
-    return attention(q, k, v, mask=key_padding_mask[:, None, None, :], scale=options["softmax_scale"],
+    return spoken(FLASH_ATTN_PADDED)(_api.attention)(q, k, v, mask=key_padding_mask[:, None, None, :], scale=options["softmax_scale"],
                      causal=options["causal"], window=bounds(options["window_size"]),
                      alibi_slopes=options["alibi_slopes"], dropout_p=options["dropout_p"])
 
