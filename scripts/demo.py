@@ -14,7 +14,7 @@ PACKAGES = ["numpy", test_python.TORCH, "transformers==5.23.0"]
 
 
 def main():
-    print("\n=== the Python package: building the wheel; PyTorch and transformers, once", flush=True)
+    print("\n=== the Python package: building the wheel; PyTorch and transformers, once: some minutes", flush=True)
     try:
         made = wheel.build(os.path.join(WORK, "dist"))
         python = wheel.environment(os.path.join(WORK, "venv"), PACKAGES)

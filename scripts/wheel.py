@@ -13,6 +13,7 @@ import tempfile
 import venv
 import zipfile
 
+os.environ["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"  # pip's own news are nobody's here
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = os.path.join(ROOT, "build", "wheel")
 MOST_BYTES = 10_000_000

@@ -1,4 +1,5 @@
 # test_compare.py: `python -m heed.compare` computes what it says, on tiny cases. Not here: any speed.
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 import heed
 from heed.compare import __main__ as command
-from heed.compare import cases, peers, plots, report, sides, worker
+from heed.compare import cases, engine, peers, plots, report, sides, worker
 
 
 def run(*arguments, capsys):
@@ -140,6 +141,78 @@ def test_command(capsys, tmp_path, monkeypatch, chosen, only):
     monkeypatch.setenv("COLUMNS", "200")
     report.on_terminal(said)
     assert "forward f32 N=48" in capsys.readouterr().out
+
+
+def test_runs_go_on_with_what_is_there(capsys, tmp_path, monkeypatch):
+    """--minutes ends early, --missing goes on, --add measures again; the files are whole after each."""
+    count = iter(range(1, 100))
+    monkeypatch.setattr(command, "one_case", lambda case, *_: {
+        "case": dataclasses.asdict(case), "flops": case.flops(), "engine": {}, "sides": {"heed": {
+            "ms": next(count), "max_error": 1e-7, "mean_error": 1e-8, "bytes": None}}})
+
+    def files(*arguments):
+        said = run("--sides", "heed", "--out", str(tmp_path), "--only", "sweep|decode", *arguments, capsys=capsys)
+        path, = tmp_path.glob("*-python.json")
+        written = json.loads(path.read_text(encoding="utf-8"))
+        assert written == said
+        return [(row["case"]["name"], row["sides"]["heed"]["ms"]) for row in written["cases"]]
+
+    first = files("--only", "sweep f32 N=64")
+    assert [name for name, _ in first] == ["sweep f32 N=64"]
+    assert files("--missing", "--minutes", "0") == first
+    everything = files("--missing")
+    assert len(everything) == 3 and everything[0][0] == "decode f32 100 keys" and everything[-1] == first[0]
+    assert files("--missing") == everything
+    again = files("--add", "--only", "decode")
+    assert again[1:] == everything[1:] and again[0][1] != everything[0][1]
+    with pytest.raises(SystemExit):
+        command.main(["--quick", "--missing", "--out", str(tmp_path), "--seconds", "0.0005"])
+    assert "has seconds 0.001, and this run 0.0005: one table must be of one setting" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command.main(["--quick", "--add"])
+    assert "given without --out" in capsys.readouterr().err
+    assert command.main(["--quick", "--sides", "heed", "--only", "decode", "--threads", "2", "--out", str(tmp_path)]) == 0
+    assert list(tmp_path.glob("*-python-2-threads.md"))
+
+
+def test_share_of_the_peak(tmp_path, monkeypatch):
+    """From what `heed bench` says, here a script in its place."""
+    said = {"flops": 4 * 16 * 10, "seconds_median": 2e-6, "peak_gflops": 4.0}
+    script = tmp_path / "heed"
+    script.write_text(f"#!/bin/sh\necho \"$*\" >> {tmp_path}/given\ncat <<EOF\n{json.dumps(said)}\nEOF\n", encoding="utf-8")
+    script.chmod(0o755)
+    monkeypatch.setattr(engine, "command", lambda: str(script))
+    case = cases.Case("c", "backward", "bf16", sq=4, sk=4, d=16, causal=True)
+    one = engine.Engine(case, 2)
+    one.time(0.5)
+    one.time(0.5)
+    found = one.found()
+    assert found == {"ms_rounds": [2e-3, 2e-3], "ms": 2e-3, "peak_gflops": 4.0}
+    given = (tmp_path / "given").read_text(encoding="utf-8").split("\n")[0]
+    assert given == ("bench --json --any-peak --seconds 0.5 --dtype bf16 --d 16 --heads 1 --kv-heads 1 --op "
+                     "forward+backward --batch 1 --sq 4 --sk 4 --causal --threads 2")
+    row = {"case": {"name": "c"}, "flops": 640, "engine": found, "sides": {
+        "heed": {"ms": 4e-4, "max_error": 1e-7, "mean_error": 1e-8, "bytes": 1 << 20, "times_heed": 1.0},
+        "torch": {"not_offered": "nothing"}}}
+    assert list(report.rows({"cases": [row]})) == [
+        ["c", "heed", "0.0004", "1.00", "40.0%", "1.0e-07", "1.0e-08", "1.0"],
+        ["", "heed without Python", "0.002", "5.00", "8.0%", "", "", ""],
+        ["", "PyTorch as shipped: nothing", *[""] * 6]]
+    monkeypatch.setattr(engine, "command", lambda: None)
+    nothing = engine.Engine(case, 1)
+    nothing.time(0.5)
+    assert nothing.found() == {} and report.of_peak(dict(row, engine={}), {"ms": 1.0}) is None
+
+
+def test_every_case_is_one_of_heed_bench():
+    path = engine.command()
+    if path is None:
+        pytest.skip("the command heed is neither beside this Python nor in the PATH")
+    for case in cases.quick_cases():
+        if case.op != "train":
+            one = engine.Engine(case, 1)
+            one.time(0)
+            assert one.found()["ms"] > 0, case.name
 
 
 def test_a_side_that_dies_is_told(tmp_path):

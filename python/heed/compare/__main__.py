@@ -3,11 +3,13 @@ import argparse
 import contextlib
 import datetime
 import json
+import math
 import os
 import re
 import statistics
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 
 import numpy as np
@@ -16,6 +18,7 @@ import heed
 
 from . import cases as cases_module
 from . import peers, plots, report
+from .engine import Engine
 from .sides import SIDES
 
 
@@ -38,7 +41,9 @@ def one_case(case, sides, args, folder, shim, kept):
             answers[side] = running[side].answer()
         going = [s for s in sides if "max_error" in answers[s]]
         times = {s: [] for s in going}
+        engine = Engine(case, args.threads)
         for n in range(args.rounds):
+            engine.time(args.seconds)
             for side in going if n % 2 == 0 else going[::-1]:
                 running[side].send(do="time", seconds=args.seconds)
                 answer = running[side].answer()
@@ -55,7 +60,7 @@ def one_case(case, sides, args, folder, shim, kept):
     for side in answers:
         if "ms" in answers[side] and "ms" in answers.get("heed", {}):
             answers[side]["times_heed"] = answers[side]["ms"] / answers["heed"]["ms"]
-    return {"case": asdict(case), "flops": case.flops(), "sides": answers}
+    return {"case": asdict(case), "flops": case.flops(), "sides": answers, "engine": engine.found()}
 
 
 @contextlib.contextmanager
@@ -82,9 +87,35 @@ def progress(total):
         yield tell
 
 
+def cases_of(args):
+    """{name: case}, in the order of the tables."""
+    return {c.name: c for c in (cases_module.quick_cases() if args.quick else cases_module.all_cases())}
+
+
+def stem(result, folder):
+    """Of the files of a result, which are of one day, one processor and one number of threads."""
+    slug = re.sub(r"[^a-z0-9]+", "-", result["cpu"].lower()).strip("-")
+    threads = "" if result["threads"] == 1 else f"-{result['threads']}-threads"
+    return os.path.join(folder, f"{result['date']}-{slug}-python{threads}")
+
+
+def rows_before(result, args):
+    """The rows that the folder has of today, by name, where --add or --missing goes on with them."""
+    path = args.out and stem(result, args.out) + ".json"
+    if not (args.add or args.missing) or not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as f:
+        before = json.load(f)
+    for what in ("heed", "versions", "rounds", "seconds"):
+        if before[what] != result[what]:
+            raise heed.Error(f"{path} has {what} {before[what]}, and this run {result[what]}: one table must be of one "
+                             "setting; give another --out")
+    return {row["case"]["name"]: row for row in before["cases"]}
+
+
 def compare(args):
-    chosen = [c for c in (cases_module.quick_cases() if args.quick else cases_module.all_cases())
-              if re.search(args.only, c.name)]
+    cases = cases_of(args)
+    chosen = [c for c in cases.values() if re.search(args.only, c.name)]
     if not chosen:
         raise heed.Error(f"no case matches --only {args.only}: --list names them")
     skipped = {s: why for s in args.sides if (why := peers.missing(s))}
@@ -92,6 +123,10 @@ def compare(args):
     result = {"date": datetime.date.today().isoformat(), "cpu": peers.cpu()[1], "threads": args.threads,
               "heed": heed.__version__, "versions": peers.versions(), "rounds": args.rounds,
               "seconds": args.seconds, "cases": [], "skipped": skipped}
+    rows = rows_before(result, args)
+    if args.missing:
+        chosen = [c for c in chosen if c.name not in rows]
+    end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as folder:
         shim = None
         if {"torch-best", "torch-math"} & set(sides) and peers.cpu()[0] != "GenuineIntel":
@@ -106,27 +141,39 @@ def compare(args):
         try:
             with progress(len(chosen)) as tell:
                 for case in chosen:
+                    if time.monotonic() > end:
+                        break
                     tell(case.name)
-                    result["cases"].append(one_case(case, sides, args, folder, shim, kept))
+                    rows[case.name] = one_case(case, sides, args, folder, shim, kept)
+                    result["cases"] = [rows[name] for name in cases if name in rows]
+                    if args.out:  # what is measured is kept, whatever comes
+                        write(result, args.out)
         finally:
             peers.close(kept or {})
+    result["cases"] = [rows[name] for name in cases if name in rows]
+    left = [c.name for c in chosen if c.name not in rows]
+    if left:
+        print(f"{len(left)} cases were not begun within {args.minutes:g} minutes", file=sys.stderr)
     return result
 
 
 def write(result, folder):
+    """The JSON and the Markdown; their paths."""
     os.makedirs(folder, exist_ok=True)
-    slug = re.sub(r"[^a-z0-9]+", "-", result["cpu"].lower()).strip("-")
-    stem = os.path.join(folder, f"{result['date']}-{slug}-python")
-    paths = [stem + ".json", stem + ".md"]
-    with open(paths[0], "w", encoding="utf-8") as f:
-        json.dump(result, f, indent=1)
-    with open(paths[1], "w", encoding="utf-8") as f:
-        f.write(report.markdown(result))
+    paths = []
+    for suffix, text in ((".json", json.dumps(result, indent=1)), (".md", report.markdown(result))):
+        paths.append(stem(result, folder) + suffix)
+        with open(paths[-1], "w", encoding="utf-8") as f:
+            f.write(text)
+    return paths
+
+
+def drawn(result, folder):
     try:
-        paths += plots.draw(result, stem)
+        return plots.draw(result, stem(result, folder))
     except ImportError:
         print("no plots: matplotlib is not installed", file=sys.stderr)
-    return paths
+        return []
 
 
 def main(argv=None) -> int:
@@ -139,11 +186,15 @@ def main(argv=None) -> int:
     parser.add_argument("--seconds", type=float, default=0.3, help="of calls in a round (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny cases, to see that everything works")
     parser.add_argument("--out", metavar="FOLDER", help="writes JSON, Markdown and plots there")
+    parser.add_argument("--add", action="store_true", help="keep the cases that today's files in FOLDER have, beside those "
+                        "measured now")
+    parser.add_argument("--missing", action="store_true", help="as --add, and measure only what they lack")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after so many; --missing goes on")
     parser.add_argument("--json", action="store_true", help="JSON on the output instead of a table")
     parser.add_argument("--list", action="store_true", help="names the cases and ends")
     args = parser.parse_args(argv)
     if args.list:
-        print("\n".join(c.name for c in (cases_module.quick_cases() if args.quick else cases_module.all_cases())))
+        print("\n".join(cases_of(args)))
         return 0
     args.sides = args.sides.split(",")
     unknown = [s for s in args.sides if s not in SIDES]
@@ -152,6 +203,8 @@ def main(argv=None) -> int:
     for name in ("threads", "rounds"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} is {getattr(args, name)}: it must be at least 1")
+    if (args.add or args.missing) and not args.out:
+        parser.error("--add and --missing are given without --out: the folder whose files they go on with")
     if args.quick:
         args.rounds, args.seconds = min(args.rounds, 1), min(args.seconds, 0.001)
     try:
@@ -164,7 +217,7 @@ def main(argv=None) -> int:
     else:
         report.on_terminal(result)
     if args.out:
-        for path in write(result, args.out):
+        for path in [*write(result, args.out), *drawn(result, args.out)]:
             print(f"wrote {path}", file=sys.stderr)
     return 1 if any("failed" in row["sides"].get("heed", {}) for row in result["cases"]) else 0
 

@@ -2,16 +2,23 @@
 from .sides import SIDES
 
 
-def cells(answer: dict) -> list[str]:
-    """milliseconds, times as slow as heed, largest and mean error, MiB"""
+HEAD = ("case", "side", "ms", "× heed's time", "of peak", "max error", "mean error", "MiB")
+
+
+def of_peak(row: dict, answer: dict) -> float | None:
+    """The share of the processor's peak that an answer reaches, counting the products of visible pairs."""
+    peak = row.get("engine", {}).get("peak_gflops")
+    return row["flops"] / answer["ms"] * 1e-6 / peak if peak and row["flops"] else None
+
+
+def cells(row: dict, answer: dict) -> list[str]:
+    """milliseconds, times as slow as heed, share of the peak, largest and mean error, MiB"""
     if "ms" not in answer:
-        return [""] * 5
-    ratio, grown = answer.get("times_heed"), answer.get("bytes")
-    return [f"{answer['ms']:.4g}", "" if ratio is None else f"{ratio:.2f}", f"{answer['max_error']:.1e}",
-            f"{answer['mean_error']:.1e}", "" if grown is None else f"{grown / 2**20:.1f}"]
-
-
-HEAD = ("case", "side", "ms", "× heed's time", "max error", "mean error", "MiB")
+        return [""] * (len(HEAD) - 2)
+    shown = [(answer["ms"], ".4g"), (answer.get("times_heed"), ".2f"), (of_peak(row, answer), ".1%"),
+             (answer.get("max_error"), ".1e"), (answer.get("mean_error"), ".1e"),
+             (None if answer.get("bytes") is None else answer["bytes"] / 2**20, ".1f")]
+    return ["" if x is None else format(x, form) for x, form in shown]
 
 
 def rows(result: dict):
@@ -19,7 +26,10 @@ def rows(result: dict):
         for n, (side, answer) in enumerate(row["sides"].items()):
             why = answer.get("failed") or answer.get("not_offered")
             name = row["case"]["name"] if n == 0 else ""
-            yield [name, SIDES[side] + (f": {why}" if why else ""), *cells(answer)]
+            yield [name, SIDES[side] + (f": {why}" if why else ""), *cells(row, answer)]
+            engine, ours = row.get("engine"), answer.get("ms")
+            if side == "heed" and engine and ours:
+                yield ["", "heed without Python", *cells(row, dict(engine, times_heed=engine["ms"] / ours))]
 
 
 def introduction(result: dict) -> str:
@@ -27,6 +37,8 @@ def introduction(result: dict) -> str:
             + ", ".join(f"{n} {v}" for n, v in result["versions"].items())
             + f". The median of {result['rounds']} rounds, each the median of {result['seconds']} s of calls, one side "
             "after the other. Errors against float64. MiB: how far a call raises the memory of its process. "
+            "Of peak: of the multiplications and additions that `heed bench` reaches with registers alone; without Python: its "
+            "own time for the case. "
             "At its best, and math: MKL told that the processor is Intel's. Math in training: the softmax's matrix written out.")
 
 
