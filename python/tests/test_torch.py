@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import heed  # noqa: E402
-from heed import _core, _torch  # noqa: E402, F401
+from heed import _core, _torch, flash_attn  # noqa: E402, F401
 
 
 def tensors(sq=5, sk=7, h=4, hk=2, d=8, dv=6, b=2, dtype=torch.float32, grad=False):
@@ -319,3 +319,23 @@ def test_old_pytorch():
         "else:\n"
         "    raise SystemExit('meta data was computed on')\n")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_deterministic_mode():
+    """torch.use_deterministic_algorithms refuses nothing of heed's and changes no bit: there is no other way."""
+    cu = torch.tensor([0, 3, 7], dtype=torch.int32)
+    bias = torch.randn(1, 4, 7, 7, requires_grad=True)
+
+    def gradients():
+        torch.manual_seed(3)
+        q, k, v = (torch.randn(2, 7, 4, 8, requires_grad=True) for _ in range(3))
+        out = heed.attention(q, k, v, causal=True, bias=bias, dropout_p=0.2)
+        packed = flash_attn.flash_attn_varlen_func(q[0], k[0], v[0], cu, cu, 4, 4, dropout_p=0.1)
+        return torch.autograd.grad(out.square().sum() + packed.square().sum(), (q, k, v, bias))
+
+    before = gradients()
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert all(torch.equal(a, b) for a, b in zip(gradients(), before))
+    finally:
+        torch.use_deterministic_algorithms(False)

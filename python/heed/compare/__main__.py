@@ -2,6 +2,7 @@
 import argparse
 import contextlib
 import datetime
+import glob
 import json
 import math
 import os
@@ -92,24 +93,29 @@ def cases_of(args):
     return {c.name: c for c in (cases_module.quick_cases() if args.quick else cases_module.all_cases())}
 
 
-def stem(result, folder):
+def stem(result, folder, date=None):
     """Of the files of a result, which are of one day, one processor and one number of threads."""
     slug = re.sub(r"[^a-z0-9]+", "-", result["cpu"].lower()).strip("-")
     threads = "" if result["threads"] == 1 else f"-{result['threads']}-threads"
-    return os.path.join(folder, f"{result['date']}-{slug}-python{threads}")
+    return os.path.join(folder, f"{date or result['date']}-{slug}-python{threads}")
 
 
 def rows_before(result, args):
-    """The rows that the folder has of today, by name, where --add or --missing goes on with them."""
-    path = args.out and stem(result, args.out) + ".json"
-    if not (args.add or args.missing) or not os.path.exists(path):
+    """The rows of the folder's newest files, by name, where --add or --missing goes on with them; the
+    result then is of their day."""
+    if not (args.add or args.missing):
         return {}
+    found = sorted(glob.glob(stem(result, glob.escape(args.out), "[0-9]" * 4 + "-[0-9][0-9]" * 2) + ".json"))
+    if not found:
+        return {}
+    path = found[-1]
     with open(path, encoding="utf-8") as f:
         before = json.load(f)
     for what in ("heed", "versions", "rounds", "seconds"):
         if before[what] != result[what]:
             raise heed.Error(f"{path} has {what} {before[what]}, and this run {result[what]}: one table must be of one "
                              "setting; give another --out")
+    result["date"] = before["date"]
     return {row["case"]["name"]: row for row in before["cases"]}
 
 
@@ -186,7 +192,7 @@ def main(argv=None) -> int:
     parser.add_argument("--seconds", type=float, default=0.3, help="of calls in a round (default %(default)s)")
     parser.add_argument("--quick", action="store_true", help="tiny cases, to see that everything works")
     parser.add_argument("--out", metavar="FOLDER", help="writes JSON, Markdown and plots there")
-    parser.add_argument("--add", action="store_true", help="keep the cases that today's files in FOLDER have, beside those "
+    parser.add_argument("--add", action="store_true", help="keep the cases that the newest files in FOLDER have, beside those "
                         "measured now")
     parser.add_argument("--missing", action="store_true", help="as --add, and measure only what they lack")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no case after so many; --missing goes on")
