@@ -21,7 +21,7 @@ def _ragged(q, k, v, cu_q, cu_k, max_q, max_k, causal, window, options):
         max_q, max_k = (most.shape[0] if m is None or isinstance(m, Tensor) else m
                         for m, most in ((max_q, flat[0]), (max_k, flat[1])))
     out = attention(*flat, causal=causal, window=window, cu_seqlens_q=cu_q, cu_seqlens_k=cu_k,
-                         max_seqlen_q=max_q, max_seqlen_k=max_k, **options)
+                    max_seqlen_q=max_q, max_seqlen_k=max_k, **options)
     if isinstance(out, tuple):
         out, lse = out
         return out.unflatten(0, (batch, length)), lse.reshape(heads, batch, length).transpose(0, 1)
