@@ -30,10 +30,6 @@ def prepare():
     os.makedirs(WORK, exist_ok=True)
     shutil.rmtree(os.path.join(WORK, "numpy"), ignore_errors=True)
     made = {}
-    try:
-        wheel.environment(*wheel.TOOLS)
-    except subprocess.CalledProcessError:
-        pass  # the wheel's own step says it
     for name, packages in ENVIRONMENTS.items():
         try:
             made[name] = wheel.environment(os.path.join(WORK, name), packages)
@@ -45,7 +41,8 @@ def prepare():
 def _with_objects_of(release, build):
     """`build`, with the objects of another build tree where it is new. ninja takes those whose command is
     the same to the letter, and whose sources have not changed since; what it makes of the rest, it makes
-    again. So the wheel is what it would be without, and the library is compiled once less."""
+    again. So the wheel is what it would be without, and the library is compiled once less. (`build` lies as
+    deep as `release`: a compiler cache may have made the paths of sources relative.)"""
     if os.path.exists(build) or not os.path.exists(os.path.join(release, ".ninja_deps")):
         return build
     objects = [path for room in ("src", "io", "verify", "bench", "tests/emu", "tests/cuda")
@@ -62,7 +59,10 @@ def _tests(python, name, arguments, **variables):
     report = os.path.join(WORK, name + ".xml")
     if os.path.exists(report):
         os.remove(report)
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | variables
+    # What is imported is compiled once, not by every process of a test.
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")}
+    env.setdefault("OMP_WAIT_POLICY", "passive")  # other stages use the cores that waiting would keep busy
+    env |= variables
     done = subprocess.run([python, "-m", "pytest", "--quiet", "--no-header", "-p", "no:cacheprovider",
                            f"--junitxml={report}", *arguments], cwd=ROOT, env=env, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
@@ -96,7 +96,8 @@ def _emulated(python):
     alone, with the emulated CUDA device in it."""
     if isinstance(python, Exception):
         return 0, ["python: the environment torch"], f"{python}\n"
-    build = _with_objects_of(os.path.join(ROOT, "build", "release"), os.path.join(WORK, "emulated"))
+    build = _with_objects_of(os.path.join(ROOT, "build", "release"),
+                               os.path.join(ROOT, "build", "python-emulated"))
     try:
         for command in (["cmake", "-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
                          "-DHEED_BUILD_PYTHON=ON", "-DHEED_BUILD_TESTS=ON", "-DHEED_BUILD_CLI=OFF",
@@ -122,19 +123,27 @@ def _environment(name, python, made, arguments):
     return sum(r[0] for r in runs), [f for r in runs for f in r[1]], "".join(r[2] for r in runs)
 
 
-def run(long, prepared=None):
-    """(passed, failed names) of the stage; `prepared` is what prepare() gave, if it ran before."""
-    print("\n=== python: the wheel, with NumPy alone and with PyTorch", flush=True)
+def build():
+    """(the wheel or what went wrong, the seconds it took); behind the release stage, whose objects it takes."""
     os.makedirs(WORK, exist_ok=True)
     started = time.monotonic()
     try:
         made = wheel.build(os.path.join(WORK, "dist"), _with_objects_of(
-            os.path.join(ROOT, "build", "release"), os.path.join(WORK, "build")))
-    except subprocess.CalledProcessError as error:
-        print(error)
+            os.path.join(ROOT, "build", "release"), os.path.join(ROOT, "build", "python")))
+    except (subprocess.CalledProcessError, SystemExit) as error:
+        made = error
+    return made, time.monotonic() - started
+
+
+def run(long, built, prepared):
+    """(passed, failed names) of the stage; `built` and `prepared` are futures of build() and prepare()."""
+    made, seconds = built.result()
+    print("\n=== python: the wheel, with NumPy alone and with PyTorch", flush=True)
+    if isinstance(made, BaseException):
+        print(made)
         return 0, ["python: the wheel"]
-    pythons = prepared or prepare()
-    print(f"    built in {time.monotonic() - started:.0f} s", flush=True)
+    pythons = prepared.result()
+    print(f"    built in {seconds:.0f} s", flush=True)
 
     # Tests that need PyTorch are skipped there; in the short run the slowest of the rest, too.
     arguments = {"numpy": ["python/tests", *(() if long else ("-k", "numpy or process or ragged or seeds"))],
@@ -150,9 +159,3 @@ def run(long, prepared=None):
             failures += failed
     print(f"    tested in {time.monotonic() - started:.0f} s", flush=True)
     return total, failures
-
-
-if __name__ == "__main__":
-    count, wrong = run("--long" in sys.argv)
-    print(*wrong, f"{count} passed, {len(wrong)} failed", sep="\n")
-    sys.exit(1 if wrong or not count else 0)

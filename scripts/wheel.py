@@ -39,7 +39,8 @@ def environment(path, packages):
         return python
     venv.create(path, clear=True, with_pip=True)
     if packages:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        # Of ten thousand modules few are imported: those are compiled then.
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-compile", *packages], check=True)
     with open(note, "w", encoding="utf-8") as f:
         f.write(wanted)
     return python
