@@ -27,12 +27,14 @@ inline std::vector<On> Everywhere() {
   return {{750, DType::kF16}, {800, DType::kF16}, {800, DType::kBF16}, {800, DType::kF32}};
 }
 
-// Calls `run` under one schedule, or with kEverySchedule under all; `run` reports what is wrong itself. What the device wrote must be
-// the same every time.
+// Calls `run` under one schedule, or with kEverySchedule under all; `run` reports what is wrong itself.
+// What the device wrote must be the same every time.
 constexpr int kEverySchedule = -1;
 #ifdef HEED_LONG_TESTS
+constexpr bool kLong = true;
 inline int ScheduleOf(const std::string&) { return kEverySchedule; }
 #else
+constexpr bool kLong = false;
 inline int ScheduleOf(const std::string& name) {
   return static_cast<int>(std::hash<std::string>()(name) % 3);
 }
