@@ -26,17 +26,21 @@ endif()
 set(HEED_TESTS_HEADERS <algorithm> <cmath> <cstdint> <cstring> <functional> <gtest/gtest.h> <limits>
                        <random> <set> <string> <tuple> <vector>)
 
-# heed_share_headers(target kind): the first target of a kind makes the headers, the others take them.
-function(heed_share_headers target kind)
+set(HEED_TESTS_WITHOUT "" CACHE STRING "Checks of a sanitizer that the tests' own text is not compiled with")
+
+# heed_test_options(target kind): what a test's own text is compiled with. kind: internal or public.
+function(heed_test_options target kind)
+  target_link_libraries(${target} PRIVATE heed_gtest heed_warnings)
+  # What takes time is in the library and in verify; a test itself should be quick to compile.
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  if(kind STREQUAL "public")  # the others run inline code of src at length
+    target_compile_options(${target} PRIVATE ${HEED_SANITIZED_O0})
+  endif()
+  if(HEED_TESTS_WITHOUT)
+    target_compile_options(${target} PRIVATE -fno-sanitize=${HEED_TESTS_WITHOUT})
+  endif()
   if(CMAKE_BUILD_TYPE STREQUAL "Debug" OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     return()
-  endif()
-  get_property(first GLOBAL PROPERTY HEED_HEADERS_OF_${kind})
-  if(first)
-    target_precompile_headers(${target} REUSE_FROM ${first})
-  else()
-    target_precompile_headers(${target} PRIVATE ${HEED_TESTS_HEADERS})
-    set_property(GLOBAL PROPERTY HEED_HEADERS_OF_${kind} ${target})
   endif()
   # In strings that come out of such a file gcc 12 sees copies beyond their ends that cannot happen.
   target_compile_options(${target} PRIVATE -Wno-array-bounds)
@@ -46,6 +50,18 @@ function(heed_share_headers target kind)
     set_target_properties(${target} PROPERTIES CXX_COMPILER_LAUNCHER
       "${CMAKE_COMMAND};-E;env;CCACHE_SLOPPINESS=pch_defines,time_macros;${CMAKE_CXX_COMPILER_LAUNCHER}")
   endif()
+  # A program of its own: who takes the headers of another target waits until that is linked.
+  set(owner heed_headers_${kind})
+  if(target STREQUAL owner)
+    target_precompile_headers(${owner} PRIVATE ${HEED_TESTS_HEADERS})
+    return()
+  endif()
+  if(NOT TARGET ${owner})
+    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/tests/no_tests.cpp CONTENT "")
+    add_executable(${owner} EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/tests/no_tests.cpp)
+    heed_test_options(${owner} ${kind})
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${owner})
 endfunction()
 
 # rapidcheck exists for the build machine only: a cross build leaves the property tests out.
@@ -55,8 +71,6 @@ endif()
 if(NOT TARGET rapidcheck)
   message(STATUS "heed: no rapidcheck for this target; the property tests are left out")
 endif()
-
-set(HEED_TESTS_WITHOUT "" CACHE STRING "Checks of a sanitizer that the tests' own text is not compiled with")
 
 # heed_add_test(NAME name SOURCES file... [LIBS target...] [RAPIDCHECK] [INTERNAL] [REDUCED]
 #               [LABELS label...] [TIMEOUT seconds] [ENVIRONMENT VAR=value...])
@@ -89,15 +103,12 @@ function(heed_add_test)
   endif()
 
   add_executable(${arg_NAME} ${arg_SOURCES})
-  target_link_libraries(${arg_NAME} PRIVATE heed_gtest heed_warnings ${arg_LIBS} heed::heed)
-  # What takes time is in the library and in verify; a test itself should be quick to compile.
-  target_compile_options(${arg_NAME} PRIVATE $<$<CONFIG:Release>:-O1>)
-  if(NOT arg_INTERNAL)  # those run inline code of src at length
-    target_compile_options(${arg_NAME} PRIVATE ${HEED_SANITIZED_O0})
+  if(arg_INTERNAL)
+    heed_test_options(${arg_NAME} internal)
+  else()
+    heed_test_options(${arg_NAME} public)
   endif()
-  if(HEED_TESTS_WITHOUT)
-    target_compile_options(${arg_NAME} PRIVATE -fno-sanitize=${HEED_TESTS_WITHOUT})
-  endif()
+  target_link_libraries(${arg_NAME} PRIVATE ${arg_LIBS} heed::heed)
   # tests/ itself for what tests share: cases.h, check.h.
   target_include_directories(${arg_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_compile_definitions(${arg_NAME} PRIVATE
@@ -115,12 +126,6 @@ function(heed_add_test)
       $<TARGET_PROPERTY:rapidcheck,INTERFACE_INCLUDE_DIRECTORIES>)
     target_link_libraries(${arg_NAME} PRIVATE rapidcheck)
   endif()
-  if(arg_INTERNAL)
-    heed_share_headers(${arg_NAME} internal)
-  else()
-    heed_share_headers(${arg_NAME} public)
-  endif()
-
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
   math(EXPR timeout "${arg_TIMEOUT} * ${HEED_TIMEOUT_FACTOR}")
   set_tests_properties(${arg_NAME} PROPERTIES
@@ -139,6 +144,19 @@ function(heed_add_test)
      AND NOT (HEED_SANITIZE AND "values" IN_LIST arg_LABELS))
     heed_add_to(tests_reduced ${arg_NAME})
   endif()
+endfunction()
+
+# heed_split_portable(test filter): where programs are emulated, the cases in GoogleTest's filter are a test
+# of their own, <name>_portable_test, that runs with the label native: what every processor has (scalar code, the
+# reference) takes most of the time there.
+function(heed_split_portable test filter)
+  if(NOT CMAKE_CROSSCOMPILING)
+    return()
+  endif()
+  set_tests_properties(${test} PROPERTIES ENVIRONMENT "GTEST_FILTER=-${filter}")
+  string(REGEX REPLACE "_test$" "_portable_test" portable ${test})
+  add_test(NAME ${portable} COMMAND ${test} --gtest_filter=${filter})
+  set_tests_properties(${portable} PROPERTIES LABELS native TIMEOUT 3000)
 endfunction()
 
 function(heed_add_to group target)
