@@ -129,7 +129,7 @@ def build():
     started = time.monotonic()
     try:
         made = wheel.build(os.path.join(WORK, "dist"), _with_objects_of(
-            os.path.join(ROOT, "build", "release"), os.path.join(ROOT, "build", "python")))
+            os.path.join(ROOT, "build", "release"), os.path.join(ROOT, "build", "python-wheel")))
     except (subprocess.CalledProcessError, SystemExit) as error:
         made = error
     return made, time.monotonic() - started
