@@ -97,13 +97,14 @@ def why_no_package():
     return None
 
 
-def package_steps(out):
-    """The objects of the extension heed._core; why_no_package() is None."""
+def package_steps(out, arch):
+    """The objects of the extension heed._core; why_no_package() is None. arch: None for the host alone."""
     nanobind = importlib.util.find_spec("nanobind").submodule_search_locations[0]
     headers = [os.path.join(nanobind, "include"), os.path.join(nanobind, "ext", "robin_map", "include"),
                sysconfig.get_paths()["include"]]
     command = ["g++", *COMMON, *HOST, "-DNDEBUG", "-fvisibility=hidden", "-fno-strict-aliasing",
-               *(word for path in headers for word in ("-isystem", path))]
+               # Without it the extension takes the library for one without kernels: python/core/device.cpp.
+               *(["-DHEED_PYTHON_CUDA"] if arch else []), *(word for path in headers for word in ("-isystem", path))]
     for source in [*matching("python/core/*.cpp"), os.path.join(nanobind, "src", "nb_combined.cpp")]:
         target = os.path.join(out, "python-" + os.path.basename(source) + ".o")
         yield Step(source, target, (*command, "-c", source, "-o", target))
@@ -217,7 +218,7 @@ def build_package(made, jobs=None, say=print):
         raise Stop(missing, 2)
     out, arch = os.path.dirname(made["library"]), made["arch"]
     began = time.monotonic()
-    own = list(package_steps(out))
+    own = list(package_steps(out, arch))
     compiled = compile_all(own, os.path.join(out, "flags-python"), jobs)
     folder, command = link_package(out, arch, [*steps(out, arch), *own])
     run("the package", command)

@@ -184,7 +184,11 @@ class Building(unittest.TestCase):
                     gpu_build.build_package(made)
                 os.mkdir(os.path.join(tools, "nanobind"))
                 sys.path.insert(0, tools)
-            own = list(gpu_build.package_steps(tools))
+            for step in gpu_build.package_steps(tools, None):
+                self.assertNotIn("-DHEED_PYTHON_CUDA", step.command)
+            own = list(gpu_build.package_steps(tools, "sm_80"))
+            for step in own:
+                self.assertIn("-DHEED_PYTHON_CUDA", step.command)
             self.assertIn("python/core/module.cpp", [step.source for step in own])
             self.assertTrue(own[-1].source.endswith("nanobind/src/nb_combined.cpp"))
             folder, command = gpu_build.link_package(tools, "sm_80", [*gpu_build.steps(tools, "sm_80"), *own])
