@@ -101,6 +101,12 @@ void ExpectDerivative(const Loss& loss, std::vector<T>* x, const verify::Guarded
   }
 }
 
+#ifdef HEED_TEST_REDUCED
+constexpr std::uint64_t kCalls = 8;
+#else
+constexpr std::uint64_t kCalls = 24;
+#endif
+
 class Differences : public testing::TestWithParam<Engine> {};
 
 TEST_P(Differences, AreTheGradients) {
@@ -108,7 +114,7 @@ TEST_P(Differences, AreTheGradients) {
                                     kAlibi,   kBias,       kMask,  kBlockMap, kSinks,
                                     kDropout, kKeyLengths, kRagged};
   int biased = 0, sunk = 0;
-  for (std::uint64_t seed = 300; seed < 324; ++seed) {
+  for (std::uint64_t seed = 300; seed < 300 + kCalls; ++seed) {
     BackwardCase c = AnyBackwardCase(seed * 3 + 1, axes);  // small sizes
     Problem& p = c.forward.problem;
     if (p.dtype == DType::kF16) p.dtype = p.bias_dtype = DType::kF32;
@@ -129,8 +135,8 @@ TEST_P(Differences, AreTheGradients) {
     ++biased;
     ExpectDerivative(loss, &loss.bias(), g.dbias, e.bounds.dbias, "dbias");
   }
-  EXPECT_GT(biased, 1);
-  EXPECT_GT(sunk, 1);
+  EXPECT_GT(biased, 0);
+  EXPECT_GT(sunk, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, Differences, testing::ValuesIn(Engines()),

@@ -75,6 +75,45 @@ TEST_F(Backend, RefusesInSentences) {
               HasSubstr("isa must be \"auto\", not \"avx2\""));
 }
 
+TEST_F(Backend, RefusesBackwardsInSentences) {
+  Problem p = Small(DType::kF64);
+  p.op = Op::kBackward;
+  EXPECT_THAT(Refused(p), HasSubstr("dtype is f64; it computes in f32 from f32, bf16 or f16"));
+  p.dtype = DType::kBF16;
+  EXPECT_THAT(Refused(p, For("sm_75")), HasSubstr("sm_75 does not multiply bf16"));
+  p.dim_v = 257;
+  EXPECT_THAT(Refused(p), HasSubstr("dim_v is 257; its tiles hold D and Dv of up to 256"));
+  p.dim_v = 64;
+  p.k_len = std::int64_t{1} << 30;
+  EXPECT_THAT(Refused(p), HasSubstr("k_len is 1073741824; one sequence may have up to 1073741823"));
+  p.k_len = 100;
+  p.batch = (std::int64_t{1} << 29) - 1;  // two heads, two tiles of 64 queries or keys each
+  EXPECT_TRUE(MakePlan(p, For("sm_80")).ok());
+  p.batch++;
+  EXPECT_THAT(Refused(p), HasSubstr("it would take 2147483648 blocks, and a grid has up to "
+                                    "2147483647"));
+  p.batch = 1;
+  const Result<Plan> plan = MakePlan(p, For("sm_80"));
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->workspace_bytes(), 2 * 100 * 16 + kAlign - 1);  // what is known of each row
+  device.owns = false;
+  std::vector<std::uint16_t> all(100 * 2 * 64);
+  std::vector<float> lse(2 * 100);
+  std::vector<std::byte> workspace(static_cast<std::size_t>(plan->workspace_bytes()));
+  std::vector<std::uint16_t> o = all, dout = all, dq = all, dk = all, dv = all;
+  const Buffers b = {.q = all.data(),
+                     .k = all.data(),
+                     .v = all.data(),
+                     .o = o.data(),
+                     .lse = lse.data(),
+                     .dout = dout.data(),
+                     .dq = dq.data(),
+                     .dk = dk.data(),
+                     .dv = dv.data(),
+                     .workspace = workspace};
+  EXPECT_THAT(heed::Run(*plan, b).message(), HasSubstr("q is in host memory"));
+}
+
 TEST_F(Backend, SaysWhatIsMissing) {
   device.Be(0);
   EXPECT_EQ(Refused(Small(), For()), "the cuda backend refuses: no CUDA device");

@@ -2,7 +2,6 @@
 // buffers of the call, and end. What they compute is then of no interest.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <random>
 
 #include "cases_axes.h"
@@ -13,14 +12,6 @@ namespace heed::cuda {
 namespace {
 
 using namespace cases;
-
-// Numbers that were never lengths, pages or slots.
-void Spoil(std::vector<std::int32_t>* array, std::mt19937* random) {
-  constexpr std::int32_t kNonsense[] = {INT32_MIN, INT32_MAX, -1, 1 << 30, -7, 0, 1, 41, 1000};
-  for (std::int32_t& x : *array) {
-    if ((*random)() % 2 == 0) x = kNonsense[(*random)() % std::size(kNonsense)];
-  }
-}
 
 TEST(Index, NonsenseStaysInside) {
   EmulatedDevice& device = EmulatedDevice::The();
@@ -48,11 +39,7 @@ TEST(Index, NonsenseStaysInside) {
       if (!Allowed(choice)) ADD_FAILURE() << "not a case";
       for (int n = 0; n < 6; ++n) {
         Sample sample = MakeSample(CaseOf(choice, Scale::kTest, ++seed));
-        for (auto* array : {&sample.key_lengths, &sample.query_offsets, &sample.cu_seqlens_q,
-                            &sample.cu_seqlens_k, &sample.cache_seqlens, &sample.cache_batch_idx,
-                            &sample.cache_leftpad, &sample.block_table}) {
-          Spoil(array, &random);
-        }
+        SpoilArrays(&sample, &random);
         device.arrays_are_wrong = true;
         UnderSchedule(n % 3, n % 2 == 0 ? 800 : 750, [&] {
           const testing_options::Output out = testing_options::RunOn({"cuda", "auto"}, sample);
