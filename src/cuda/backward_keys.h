@@ -22,6 +22,8 @@ class KeyBlock {
   using T = typename C::Element;
   static constexpr int kDim = C::kDim, kRows = C::kRows, kKeys = C::kKeys;
   static constexpr int kWidth = kDim / C::kParts;
+  static_assert(C::kParts == 1 || kWidth * int(sizeof(T)) % 128 == 0,
+                "the permutation of a part's chunks is that of the whole row");
   using KeyTile = typename Products::template Left<kDim>;
   using QueryTile = typename Products::template Right<kDim>;
   using Scores = typename Products::template Fragment<kRows>;

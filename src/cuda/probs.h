@@ -24,12 +24,12 @@ class ProbsRow {
     rows_.key_head = h / c.group;
     slope_ = c.slopes ? ptx::LoadReadOnly(c.slopes + b * c.slopes_batch + h) : 0;
     q_ = static_cast<const T*>(c.q.data) + QueryAt(c.q.steps, rows_.entry, h, i);
-    keys_ = i < rows_.entry.sees.sq ? int(rows_.entry.sees.sk) : 0;
+    keys_ = int(rows_.entry.sees.sk);
   }
 
   // In powers of two; -infinity where there is no such pair or it is hidden.
   HEED_DEVICE float Score(int j) const {
-    if (j >= keys_ || !Sees(rows_.entry.sees, rows_.first, j) || !Allowed(j)) return ptx::NegInf();
+    if (!Sees(rows_.entry.sees, rows_.first, j) || !Allowed(j)) return ptx::NegInf();
     const T* const k = static_cast<const T*>(call_.k.data) +
                        KeyAt(call_, call_.k.steps, rows_.entry, rows_.key_head, j);
     float sum = 0;
@@ -91,7 +91,7 @@ class ProbsRow {
   QueryRows rows_;
   float slope_;
   const T* q_;
-  int keys_;  // of its entry; 0 where there is no such row
+  int keys_;  // of its entry
 };
 
 template <class C>

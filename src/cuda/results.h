@@ -15,7 +15,7 @@ struct Share {
   std::int64_t piece = -1;  // -1: all
 };
 
-// `count` floats in shared memory, rounded, to a row in global memory; wide: four at a time.
+// `count` > 0 floats in shared memory, rounded, to a row in global memory; wide: four at a time.
 template <class T>
 HEED_DEVICE void CopyOut(T* to, ptx::F32x4 from, int count, bool wide) {
   if (wide && count >= 4) {
@@ -27,7 +27,7 @@ HEED_DEVICE void CopyOut(T* to, ptx::F32x4 from, int count, bool wide) {
     }
     return;
   }
-  if (count > 0) StoreRounded(to, from.x);
+  StoreRounded(to, from.x);
   if (count > 1) StoreRounded(to + 1, from.y);
   if (count > 2) StoreRounded(to + 2, from.z);
   if (count > 3) StoreRounded(to + 3, from.w);

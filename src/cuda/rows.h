@@ -111,8 +111,9 @@ class KeyWalk {
     const Interval queries = rows.Queries();
     const Interval low = Band(sees, queries.first), high = Band(sees, queries.last - 1);
     prefix_ = int(PrefixKeys(sees).last);
+    // Where either sees nothing, to <= from: no tile lies within.
     full_from_ = int(high.first);
-    full_to_ = low.empty() || high.empty() ? 0 : int(low.last);
+    full_to_ = int(low.last);
 
     const int begin = int(piece.first), end = int(piece.last);
     const int first = int(Max(low.first, begin)), last = int(Min(high.last, end));

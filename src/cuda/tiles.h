@@ -70,7 +70,7 @@ class TileLoad {
     to_ = to;
     int step = 0;
     const bool even = wide && from.Even(&step) && (kAsync || kHolds);
-    held_all_ = even && kHolds;
+    held_all_ = even;
     if (even) {
       Even(from, step, dim);
     } else if (wide) {
@@ -151,7 +151,7 @@ class TileLoad {
     HEED_NO_UNROLL
     for (int n = 0; n < kEach; n++) {
       const int row = RowOf(n, thread), first = ChunkOf(n, thread) * kChunk<T>;
-      const int count = !from.Exists(row) ? 0 : dim - first < kChunk<T> ? dim - first : kChunk<T>;
+      const int count = from.Exists(row) ? dim - first : 0;  // that exist, of these and later ones
       const T* const p = from.At(count > 0 ? row : 0) + first;
       uint32_t words[4];
       HEED_UNROLL

@@ -194,7 +194,7 @@ struct Attention {
       c.rows = kPage;
       c.slots = kPages;
       for (int n = 0; n < kBatch * c.blocks; ++n) table.push_back((n * 5 + 3) % kPages);
-      seqlens = {s.k_len, s.k_len / 3};
+      seqlens = {s.k_len / 3, s.k_len};  // the last entry's blocks end with the table
       c.seqlens = seqlens.data();
       c.table = table.data();
       leftpad = {5, 1};

@@ -40,13 +40,37 @@ INSTANTIATE_TEST_SUITE_P(
               .left = 9,
               .right = 2,
               .prefix = 4},
-        Shape{.name = "lengths", .q_len = 9, .k_len = 33, .lengths = true, .chunk = 8}),
+        Shape{.name = "lengths", .q_len = 9, .k_len = 33, .lengths = true, .chunk = 8},
+        Shape{.name = "many_keys", .q_len = 3, .k_len = 300, .group = 1},
+        Shape{.name = "tight_softcap", .q_len = 5, .k_len = 20, .group = 1, .softcap = 0.03f}),
     NameOf);
 
 TEST(Fma, PackedAndSplit) {
   Check<Four>({.q_len = 3, .k_len = 600, .group = 4, .sinks = true, .paged = true, .right = 0},
               true, true);
   Check<Two>({.q_len = 2, .k_len = 300, .group = 3, .lengths = true}, true, true);
+  // The prefix ends in the second piece, the band begins in the third.
+  Check<Four>({.q_len = 3, .k_len = 600, .group = 1, .left = 20, .right = 0, .prefix = 300}, true,
+              true);
+}
+
+// Before the rows of the first head of the first entry there are none: those of an empty one look there.
+TEST(Fma, AnEntryWithoutQueries) {
+  Forward<Two> f({.q_len = 9, .k_len = 20, .group = 1, .mask = true, .ragged = true});
+  f.call.kinds = {};
+  f.cu_q = {0, 0, 5};
+  f.RunAnyhow(ForwardFma<Two>);
+}
+
+// The maximum steps over NaN: where there is nothing else, the sum says so.
+TEST(Fma, ARowOfNaN) {
+  Forward<Two> f({.q_len = 9, .k_len = 40, .bias = true, .out_f32 = true});
+  std::fill_n(f.bias.begin() + 3 * 40, 40, NAN);
+  f.RunAnyhow(ForwardFma<Two>);
+  for (int i = 0; i < 9; ++i) {
+    EXPECT_EQ(std::isnan(f.o_f32[size_t(i * f.call.o_steps.row)]), i == 3) << i;
+    EXPECT_EQ(std::isnan(f.lse[size_t(i)]), i == 3) << i;
+  }
 }
 
 }  // namespace
