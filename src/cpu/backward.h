@@ -15,6 +15,8 @@ class Backward : BackwardSums<F> {
   using X = typename F::X;
   using Base::b_;
   using Base::c_;
+  using Base::dk_;
+  using Base::dv_;
   using Base::entry_;
   using Base::g_;
   using Base::head_;
@@ -46,9 +48,9 @@ class Backward : BackwardSums<F> {
     const KeyCut cut = CutOf(c_, entry_.sees);
     unit_ = unit;
     part_ = part;
-    if (part == 0) ClearHiddenKeys();
+    if (part == 0 && c_.g_first == 0) ClearHiddenKeys();
     if (part >= cut.parts) return;
-    const std::int64_t rows = c_.PartRows(unit, part, 0), count = in_.group * c_.rows;
+    const std::int64_t rows = c_.PartRows(unit, part, c_.g_first), count = c_.heads * c_.rows;
     __builtin_memset(c_.touched + rows / kRows, 0, static_cast<std::size_t>(count / kRows));
     if (c_.bias_parts)
       __builtin_memset(c_.bias_parts + rows, 0, static_cast<std::size_t>(count) * sizeof(float));
@@ -60,7 +62,9 @@ class Backward : BackwardSums<F> {
       const auto size = [&](std::int64_t first) {
         return static_cast<int>(heed::Min(cut.keys, entry_.sees.sk - first));
       };
-      after_ = {more ? QueriesThatSee(next, size(next)).first / kRows * kRows : -1, next, 0};
+      after_ = {more ? QueriesThatSee(next, size(next)).first / kRows * kRows : -1, next,
+                c_.g_first};
+      Base::AimKeySums(k0 / cut.keys);
       Block(k0, size(k0));
       k0 = next;
     }
@@ -73,14 +77,17 @@ class Backward : BackwardSums<F> {
     return {QueriesOf(sees, k0).first, QueriesOf(sees, k0 + keys - 1).last};
   }
 
-  // One block of keys, whose dk and dv are complete afterwards.
+  // One block of keys, whose dk and dv are complete after the last head of the group.
   void Block(std::int64_t k0, int keys) {
     Base::PackKeys(k0, keys);
-    __builtin_memset(w_.dk, 0, static_cast<std::size_t>(keys) * w_.padded * sizeof(float));
-    __builtin_memset(w_.dv, 0, static_cast<std::size_t>(keys) * w_.padded_v * sizeof(float));
+    if (c_.g_first == 0) {
+      __builtin_memset(dk_, 0, static_cast<std::size_t>(keys) * w_.padded * sizeof(float));
+      __builtin_memset(dv_, 0, static_cast<std::size_t>(keys) * w_.padded_v * sizeof(float));
+    }
     const Interval queries = QueriesThatSee(k0, keys);
     const std::int64_t from = queries.first, to = queries.last;
-    for (std::int64_t g = 0; g < in_.group; g++) {
+    const std::int64_t end = c_.g_first + c_.heads;
+    for (std::int64_t g = c_.g_first; g < end; g++) {
       head_ = Base::kv_head_ * in_.group + g;
       g_ = g;
       if (c_.dbias.kind == BiasGradient::Kind::kKeys)
@@ -92,7 +99,7 @@ class Backward : BackwardSums<F> {
         for (; tiles < c_.blocks.tiles && i + tiles * kRows < to; tiles++) {
           const std::int64_t at = i + tiles * kRows;
           next_ = at + kRows < to     ? Place{at + kRows, k0, g}
-                  : g + 1 < in_.group ? Place{from / kRows * kRows, k0, g + 1}
+                  : g + 1 < end ? Place{from / kRows * kRows, k0, g + 1}
                                       : after_;
           Tile(tiles, at, k0, keys);
         }
@@ -101,7 +108,7 @@ class Backward : BackwardSums<F> {
       }
       if (c_.dbias.kind == BiasGradient::Kind::kKeys) AddKeyBias(k0, keys);
     }
-    WriteKeys(k0, keys);
+    if (end == in_.group) WriteKeys(k0, keys);
   }
 
   // Queries [i, i + kRows) against the block: P and dS, and what they add to dq.
@@ -283,10 +290,10 @@ class Backward : BackwardSums<F> {
   void WriteKeys(std::int64_t k0, int keys) {
     for (int r = 0; r < keys; r++) {
       const std::int64_t row = entry_.key_row + k0 + r;
-      StoreGradientRow<F>(c_, w_.dk + static_cast<std::int64_t>(r) * w_.padded, in_.dim,
+      StoreGradientRow<F>(c_, dk_ + static_cast<std::int64_t>(r) * w_.padded, in_.dim,
                           in_.terms.scale, c_.dk, c_.dk_steps, entry_.key_batch, row,
                           Base::kv_head_);
-      StoreGradientRow<F>(c_, w_.dv + static_cast<std::int64_t>(r) * w_.padded_v, in_.dim_v,
+      StoreGradientRow<F>(c_, dv_ + static_cast<std::int64_t>(r) * w_.padded_v, in_.dim_v,
                           in_.keep_factor, c_.dv, c_.dv_steps, entry_.key_batch, row,
                           Base::kv_head_);
     }

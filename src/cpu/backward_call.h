@@ -33,6 +33,9 @@ struct BiasGradient {
 //   prepare   (unit, head of the group, query tile)   what is known of each query
 //   items     (chain, part) or chain                  dk, dv, partial dq
 //   finish    (unit, head of the group, query tile)   dq
+//
+// Where a group's heads are too many to be in flight together, each has these three to itself, and the
+// sums of dk and dv wait between them in memory of their own.
 struct BackwardCall {
   ForwardCall in;  // with o and lse, which are read here
   const void* dout = nullptr;
@@ -59,7 +62,12 @@ struct BackwardCall {
   // A chain of entries that are cut differently: a key is in one part of one and in another of the
   // next. One item walks all parts of all its units, so that sums are added to in one order.
   bool chains_parts = false;
-  // [unit][head of the group][rows], or [unit][part][head of the group][rows](..)
+  // Heads of each group in flight: `heads` from g_first on, all of them or one.
+  std::int64_t heads = 1, g_first = 0;
+  // Where it is one of several: dk and dv of [unit][key_blocks].
+  float* key_sums = nullptr;
+  std::int64_t key_blocks = 0;
+  // [unit][head in flight][rows], or [unit][part][head in flight][rows](..)
   float *delta = nullptr, *shift = nullptr, *weight = nullptr;
   // Queries that many blocks of keys meet are packed once, beforehand, for all of the wave: packing
   // them for each block took 4 % of the time. In a band it is two or three blocks, one after the other,
@@ -72,13 +80,13 @@ struct BackwardCall {
   float* bias_parts = nullptr;      // with BiasGradient::kQueries
 
   HEED_HD std::int64_t HeadRows(std::int64_t unit, std::int64_t g) const {
-    return ((unit - first) * in.group + g) * rows;
+    return ((unit - first) * heads + g - g_first) * rows;
   }
   HEED_HD std::int64_t PartRows(std::int64_t unit, std::int64_t part, std::int64_t g) const {
-    return (((unit - first) * parts + part) * in.group + g) * rows;
+    return (((unit - first) * parts + part) * heads + g - g_first) * rows;
   }
-  HEED_HD std::int64_t TilesOfWave() const { return wave * in.group * (rows / tile_rows); }
-  HEED_HD std::int64_t TileItems() const { return (last - first) * in.group * (rows / tile_rows); }
+  HEED_HD std::int64_t TilesOfWave() const { return wave * heads * (rows / tile_rows); }
+  HEED_HD std::int64_t TileItems() const { return (last - first) * heads * (rows / tile_rows); }
 
   HEED_HD std::int64_t Chains() const {
     if (chains_batch) return chains_heads ? 1 : k_heads;
@@ -114,8 +122,9 @@ struct BackwardKernels {
   void (*prepare)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
   void (*items)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
   void (*finish)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* workspace);
-  // Bytes of the packed queries of a wave.
+  // Bytes of the packed queries of a wave, and of its key_sums.
   std::int64_t (*packed)(const BackwardCall& call);
+  std::int64_t (*key_sums)(const BackwardCall& call);
   // Elements [first, last) of the sums of the bias' gradient to the result.
   void (*store_bias)(const BackwardCall& call, std::int64_t first, std::int64_t last, void* to);
 };

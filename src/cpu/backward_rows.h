@@ -84,8 +84,8 @@ class BackwardRows : BackwardBlock<F> {
  private:
   void Begin(std::int64_t n) {
     const std::int64_t tiles = c_.rows / kRows, head = n / tiles, tile = n % tiles;
-    unit_ = c_.first + head / in_.group;
-    g_ = head % in_.group;
+    unit_ = c_.first + head / c_.heads;
+    g_ = c_.g_first + head % c_.heads;
     Base::BeginUnit(unit_);
     head_ = Base::kv_head_ * in_.group + g_;
     Base::BeginTiles(unit_, g_, tile * kRows);

@@ -66,13 +66,13 @@ class BackwardSums : protected BackwardBlock<F> {
       take = ColsAtOnce(w_.padded_v / W - v);
       KeySumsOf<kMaxCols>(tiles, k0, keys, take,
                           {w_.p, Base::DoutForSums(head_, i) + v * W, Base::DoutForSumsStep(),
-                           w_.dv + v * W, w_.padded_v});
+                           dv_ + v * W, w_.padded_v});
     }
     for (int v = 0, take; v < w_.padded / W; v += take) {
       take = ColsAtOnce(w_.padded / W - v);
       KeySumsOf<kMaxCols>(tiles, k0, keys, take,
                           {w_.ds, Base::QueriesForSums(head_, i) + v * W,
-                           Base::QueriesForSumsStep(), w_.dk + v * W, w_.padded});
+                           Base::QueriesForSumsStep(), dk_ + v * W, w_.padded});
     }
   }
   struct KeySums {
@@ -106,6 +106,17 @@ class BackwardSums : protected BackwardBlock<F> {
     }
   }
 
+  // Where the sums of block n of the unit are.
+  void AimKeySums(std::int64_t n) {
+    dk_ = w_.dk;
+    dv_ = w_.dv;
+    if (!c_.key_sums) return;
+    const std::int64_t block = (unit_ - c_.first) * c_.key_blocks + n;
+    dk_ = c_.key_sums + block * w_.sum_keys * (w_.padded + w_.padded_v);
+    dv_ = dk_ + w_.sum_keys * w_.padded;
+  }
+
+  float *dk_ = nullptr, *dv_ = nullptr;
   // What is worked on: a part of a unit, a head of its group.
   std::int64_t unit_ = 0, part_ = 0, head_ = 0, g_ = 0;
 };

@@ -43,18 +43,35 @@ bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
 // Where every part of the workspace lies.
 struct Layout {
   std::int64_t each = 0;  // of a thread
-  std::int64_t facts = 0, packed = 0, dq_parts = 0, touched = 0, bias_parts = 0, bias_sums = 0,
+  std::int64_t facts = 0, packed = 0, dq_parts = 0, key_sums = 0, touched = 0, bias_parts = 0, bias_sums = 0,
                sink_sums = 0, kinds = 0, bytes = 0;
 };
 
 std::int64_t Units(const Problem& p) { return p.batch * p.k_heads; }
 
+// Whether the sums of a bias' gradient take more than one head or entry in.
+bool SumsAcross(const Problem& p) {
+  return p.want_dbias && (p.bias.batch < p.batch || p.bias.heads < p.q_heads);
+}
+
+// Partial sums of dq of one head.
+std::int64_t HeadBytes(const BackwardCall& c) {
+  return c.parts * c.rows * c.dq_step * std::int64_t{4};
+}
+// What partial sums of dq may take where fewer would do: then they are found in the outer caches.
+constexpr std::int64_t kFlightBytes = std::int64_t{2} << 20;
+
+// Heads of a group in flight. Sums across heads are made in the order of units and heads, whatever a wave
+// holds, so there it is all of them.
+std::int64_t HeadsInFlight(const Problem& p, const BackwardCall& c) {
+  return SumsAcross(p) || c.in.group * HeadBytes(c) <= kFlightBytes ? c.in.group : 1;
+}
+
 // Enough units for all threads to finish a wave together, and for a wave not to be over at once.
 std::int64_t WaveUnits(const Problem& p, const BackwardCall& c, int threads) {
-  constexpr std::int64_t kItemsPerThread = 16, kBytes = std::int64_t{2} << 20;
-  const std::int64_t bytes = c.parts * c.in.group * c.rows * c.dq_step * std::int64_t{4};
+  constexpr std::int64_t kItemsPerThread = 16;
   const std::int64_t most = threads > 1 ? CeilDiv(kItemsPerThread * threads, Max(1, c.parts)) : 1;
-  return Clamp(Max(most, kBytes / Max(1, bytes)), 1, Max(1, Units(p)));
+  return Clamp(Max(most, kFlightBytes / Max(1, c.heads * HeadBytes(c))), 1, Max(1, Units(p)));
 }
 
 BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKernels& backward,
@@ -83,7 +100,9 @@ BackwardCall CallOf(const Problem& p, const Kernels& kernels, const BackwardKern
   c.tile_rows = kernels.tile_rows;
   c.rows = CeilDiv(p.q_len, kernels.tile_rows) * kernels.tile_rows;
   c.dq_step = kernels.sum_step(c.in.dim);
+  c.heads = HeadsInFlight(p, c);
   c.wave = WaveUnits(p, c, threads);
+  if (c.heads < c.in.group) c.key_blocks = MostBlocks(p.k_len, c.blocks.keys);
   const bool summed = c.dbias.kind == BiasGradient::Kind::kKeys ||
                       (c.dbias.kind == BiasGradient::Kind::kPairs && !c.dbias.direct);
   c.chains_batch = summed && p.bias.batch < p.batch;
@@ -103,10 +122,11 @@ Layout LayOut(const Problem& p, const BackwardCall& c, const BackwardKernels& ba
     at += AlignUp(floats * kFloat);
     return here;
   };
-  const std::int64_t heads = c.wave * c.in.group;
+  const std::int64_t heads = c.wave * c.heads;
   w.facts = take(3 * heads * c.rows);
   if (c.packs_ahead) w.packed = take(CeilDiv(backward.packed(c), kFloat));
   w.dq_parts = take(heads * c.parts * c.rows * c.dq_step);
+  w.key_sums = take(CeilDiv(backward.key_sums(c), kFloat));
   w.touched = take(CeilDiv(heads * c.parts * (c.rows / c.tile_rows), kFloat));
   w.bias_parts = take(c.dbias.kind == BiasGradient::Kind::kQueries ? heads * c.parts * c.rows : 0);
   w.bias_sums = take(KeepsBiasSums(p, c.dbias) ? Elements(p.bias) : 0);
@@ -133,7 +153,7 @@ void AddBiasParts(const BackwardCall& c) {
     const std::int64_t b = unit / c.k_heads;
     const Entry entry = EntryOf(c.in, b);
     const std::int64_t parts = CutOf(c, entry.sees).parts;
-    for (std::int64_t g = 0; g < c.in.group; g++) {
+    for (std::int64_t g = c.g_first; g < c.g_first + c.heads; g++) {
       const std::int64_t h = unit % c.k_heads * c.in.group + g;
       float* const to = static_cast<float*>(const_cast<void*>(c.dbias.to.data)) +
                         b * c.dbias.to.batch + h * c.dbias.to.head;
@@ -157,7 +177,7 @@ double SinkSum(const BackwardCall& c, std::int64_t unit, std::int64_t g) {
   return sum;
 }
 
-// Of one wave: what is known of its queries, then its keys, then dq.
+// Of the heads in flight of one wave: what is known of their queries, then the keys, then dq.
 void RunWave(const BackwardCall& c, const BackwardKernels& kernels, char* workspace,
              std::int64_t each, int threads, bool wake) {
   const auto own = [&](int worker) { return workspace + worker * each; };
@@ -174,11 +194,12 @@ void RunWave(const BackwardCall& c, const BackwardKernels& kernels, char* worksp
            });
   if (c.bias_parts) AddBiasParts(c);
   if (c.sink_sums)
-    Parallel({(c.last - c.first) * c.in.group, threads, 1, false},
+    Parallel({(c.last - c.first) * c.heads, threads, 1, false},
              [&](std::int64_t first, std::int64_t last, int) {
-               for (std::int64_t n = first; n < last; n++)
-                 c.sink_sums[c.first * c.in.group + n] =
-                     SinkSum(c, c.first + n / c.in.group, n % c.in.group);
+               for (std::int64_t n = first; n < last; n++) {
+                 const std::int64_t unit = c.first + n / c.heads, g = c.g_first + n % c.heads;
+                 c.sink_sums[unit * c.in.group + g] = SinkSum(c, unit, g);
+               }
              });
 }
 
@@ -218,12 +239,13 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   const auto floats = [&](std::int64_t offset) {
     return reinterpret_cast<float*>(workspace + offset);
   };
-  const std::int64_t facts = c.wave * c.in.group * c.rows;
+  const std::int64_t facts = c.wave * c.heads * c.rows;
   c.delta = floats(at.facts);
   c.shift = c.delta + facts;
   c.weight = c.shift + facts;
   if (c.packs_ahead) c.packed = floats(at.packed);
   c.dq_parts = floats(at.dq_parts);
+  if (c.heads < c.in.group) c.key_sums = floats(at.key_sums);
   c.touched = reinterpret_cast<std::uint8_t*>(workspace + at.touched);
   if (c.dbias.kind == BiasGradient::Kind::kQueries) c.bias_parts = floats(at.bias_parts);
   if (p.want_dsinks) c.sink_sums = reinterpret_cast<double*>(workspace + at.sink_sums);
@@ -242,7 +264,8 @@ void RunBackward(const Problem& p, const Buffers& b, const Kernels& kernels,
   const bool rows = p.ragged ? p.total_q + p.total_k > 0 : p.q_len + p.k_len > 0;
   for (c.first = 0; rows && c.first < Units(p); c.first = c.last) {
     c.last = Min(c.first + c.wave, Units(p));
-    RunWave(c, backward, workspace, at.each, threads, wake);
+    for (c.g_first = 0; c.g_first < c.in.group; c.g_first += c.heads)
+      RunWave(c, backward, workspace, at.each, threads, wake);
   }
   if (apart)
     Parallel({Elements(p.bias), threads, 4096, wake},
@@ -277,7 +300,8 @@ double BackwardBytes(const Problem& p, std::int64_t block_keys) {
 
 const char* BackwardFormula() {
   return "threads x 4 bytes x (block rows x (2 D + 2 Dv) + 3 block keys x (block rows + D + Dv)), "
-         "about; per head in flight Sq x (parts x D + D + Dv + 3) x 4 bytes";
+         "about; per head in flight Sq x (parts x D + 2 D + 2 Dv + 3) x 4 bytes; per group whose heads take "
+         "turns Sk x (D + Dv) x 4 bytes";
 }
 
 }  // namespace heed::cpu

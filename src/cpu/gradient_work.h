@@ -15,11 +15,12 @@ inline constexpr int kMostSumRows = kAcc;  // of an accumulate tile, one column 
 //
 //   for each of `tiles` query tiles   rows, facts, live; packed, where the wave does not hold them so
 //   for their queries and the block   p, ds, zs (gradient_tile.h)
-//   for the block of keys             dk, dv [keys][padded], sums of the bias' gradient; packed: k, v
-//                                     [keys][step] for the scores, kd [key units][step] for dq, where
-//                                     that does not read k
+//   for the block of keys             dk, dv [keys][padded], unless in key_sums; sums of the bias'
+//                                     gradient; packed: k, v [keys][step] for the scores, kd [key
+//                                     units][step] for dq, where that does not read k
 //   for kColumnsAtOnce columns        scores, rate [kKeys][kRows], keep
 //   for a score tile                  dp [kKeys][kRows], bias, tails
+
 // What is copied though the products could read it where it lies: rows that do not follow each other
 // (of interleaved heads), which no prefetcher of the hardware follows and which meet few sets of the L1
 // (grouped heads of d = 64: 2 to 4 points). Copies change no bit.
@@ -92,6 +93,7 @@ struct GradientWork {
   U *p, *ds, *zs, *k, *v, *kd, *k_tail, *v_tail;
   float *dk, *dv, *scores, *dp, *rate, *row, *first, *last;
   int units, units_v, padded, padded_v;
+  std::int64_t sum_keys;       // rows that dk and dv of a block take
   int k_step, v_step;          // of k and v, in units
   int wide_step, wide_v_step;  // of kd and q; of dout
 
@@ -108,7 +110,7 @@ struct GradientWork {
     wide_v_step = PackedStep(padded_v);
     Carver take(base);
     const std::int64_t keys = c.blocks.keys, tiles = c.blocks.tiles;
-    const std::int64_t sum_keys = keys + kMostSumRows;
+    sum_keys = keys + kMostSumRows;
     take(rows, tiles);
     take(facts, tiles);
     take(live, tiles);
@@ -127,8 +129,9 @@ struct GradientWork {
       take(zs, (keys + kPair - 1) / kPair * kDown);
     else
       zs = ds;
-    take(dk, sum_keys * padded);
-    take(dv, sum_keys * padded_v);
+    const bool keeps = c.heads == c.in.group;
+    take(dk, keeps ? sum_keys * padded : 0);
+    take(dv, keeps ? sum_keys * padded_v : 0);
     float* sums;
     take(sums, c.dbias.kind == BiasGradient::Kind::kKeys ? keys * W : 0);
     if (base) dbias->keys = reinterpret_cast<float(*)[W]>(sums);

@@ -50,6 +50,16 @@ std::int64_t Packed(const BackwardCall& call) {
   return units * 4;
 }
 
+std::int64_t KeySums(const BackwardCall& call) {
+  std::int64_t floats = 0;
+  WithFormat(call.in.dtype, [&]<class F>(F) {
+    GradientWork<F> w;
+    w.Carve(nullptr, call);
+    floats = call.wave * call.key_blocks * w.sum_keys * (w.padded + w.padded_v);
+  });
+  return floats * 4;
+}
+
 // 256 keys and 192 queries at head dims up to 128, within a 1 MB L2; less of both beyond.
 Blocks BlocksOf(int dim, int dim_v) {
   const int big = dim > dim_v ? dim : dim_v, over = big > 128 ? (big + 127) / 128 : 1;
@@ -63,6 +73,6 @@ Blocks BlocksOf(int dim, int dim_v) {
 }  // namespace
 
 const BackwardKernels kBackwardKernels = {
-    W > kKeys ? W : kKeys, BlocksOf, Workspace, Prepare, Items, Finish, Packed, StoreBias};
+    W > kKeys ? W : kKeys, BlocksOf, Workspace, Prepare, Items, Finish, Packed, KeySums, StoreBias};
 
 }  // namespace heed::cpu::HEED_ISA

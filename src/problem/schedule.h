@@ -98,16 +98,23 @@ HEED_HD constexpr bool IsNarrowBand(const Visibility& v) {
   return v.left >= 0 && v.right >= 0 && v.left + v.right < v.sk / 4;
 }
 
+HEED_HD constexpr std::int64_t PartsOf(std::int64_t least) {
+  return least >= 16 ? kMostParts : least >= 8 ? 4 : least >= 4 ? 2 : 1;
+}
+// The most blocks that CutKeys makes of `sk` keys, or of fewer.
+HEED_HD constexpr std::int64_t MostBlocks(std::int64_t sk, std::int64_t most) {
+  const std::int64_t least = CeilDiv(sk, most), parts = PartsOf(least);
+  return CeilDiv(least, parts) * parts;
+}
+
 // Blocks of at most `most` keys (a multiple of `step`) and of nearly one size, as many as the parts
 // share evenly: so two or four threads finish a single head together. Each part has a dq of its own
 // to be summed, hence few.
 HEED_HD constexpr KeyCut CutKeys(std::int64_t sk, std::int64_t most, std::int64_t step,
                                  bool adjacent = false) {
   if (sk <= 0) return {};
-  const std::int64_t least = CeilDiv(sk, most);
-  const std::int64_t parts = least >= 16 ? kMostParts : least >= 8 ? 4 : least >= 4 ? 2 : 1;
-  const std::int64_t even = CeilDiv(least, parts) * parts;
-  const std::int64_t keys = CeilDiv(CeilDiv(sk, even), step) * step;
+  const std::int64_t parts = PartsOf(CeilDiv(sk, most));
+  const std::int64_t keys = CeilDiv(CeilDiv(sk, MostBlocks(sk, most)), step) * step;
   const std::int64_t blocks = CeilDiv(sk, keys);
   return {keys, blocks, parts, adjacent};
 }

@@ -142,12 +142,12 @@ class Backward : public Attention<typename C::Element> {
   // What the mask and the block map leave of each tile of scores.
   void FindKinds() {
     if (!s.mask && !s.map) return;
-    TileKinds& k = call.kinds;
-    k = {nullptr,  kBatch,  call.q_heads, int(CeilDiv(s.q_len, C::kRows)),
-         int(CeilDiv(call.k_len, C::kKeys)), C::kRows, C::kKeys};
-    for (std::int64_t n = 0; n < k.count(); ++n) {
-      const std::int64_t bh = n / (k.rows * k.keys), b = bh / call.q_heads, h = bh % call.q_heads;
-      const int row = int(n / k.keys % k.rows) * C::kRows, key = int(n % k.keys) * C::kKeys;
+    TileKinds& grid = call.kinds;
+    grid = {nullptr,  kBatch,  call.q_heads, int(CeilDiv(s.q_len, C::kRows)),
+            int(CeilDiv(call.k_len, C::kKeys)), C::kRows, C::kKeys};
+    for (std::int64_t n = 0; n < grid.count(); ++n) {
+      const std::int64_t bh = n / (grid.rows * grid.keys), b = bh / call.q_heads, h = bh % call.q_heads;
+      const int row = int(n / grid.keys % grid.rows) * C::kRows, key = int(n % grid.keys) * C::kKeys;
       bool all = true, some = false;
       for (int i = row; i < std::min(row + C::kRows, s.q_len); ++i) {
         for (int j = key; j < std::min(key + C::kKeys, call.k_len); ++j) {
@@ -159,7 +159,7 @@ class Backward : public Attention<typename C::Element> {
       kinds.push_back(std::uint8_t(all ? TileKind::kFull : some ? TileKind::kEdge
                                                                 : TileKind::kEmpty));
     }
-    k.kinds = kinds.data();
+    grid.kinds = kinds.data();
   }
   bool Shown(int b, int h, int i, int j) const {
     const auto at = [&](const Spread& t, std::int64_t r, std::int64_t c) {
@@ -240,10 +240,10 @@ class Backward : public Attention<typename C::Element> {
     const size_t dk_at = Base::KeyIndex(back.dk.steps, b, h / s.group, j);
     const size_t dv_at = Base::KeyIndex(back.dv.steps, b, h / s.group, j);
     for (size_t d = 0; d < size_t(s.dim); ++d) {
-      const double k = s.scale * double(Widen(Base::k[key_at + d]));
-      const double q = s.scale * double(Widen(query[d]));
-      dq.Add(dq_at + d, dx * k, error * std::fabs(k));
-      dk.Add(dk_at + d, dx * q, error * std::fabs(q));
+      const double of_key = s.scale * double(Widen(Base::k[key_at + d]));
+      const double of_query = s.scale * double(Widen(query[d]));
+      dq.Add(dq_at + d, dx * of_key, error * std::fabs(of_key));
+      dk.Add(dk_at + d, dx * of_query, error * std::fabs(of_query));
     }
     if (Base::Kept(b, h, i, j)) {
       const T* const dy = &dout[RowIndex(back.dout.steps, b, h, i)];

@@ -65,7 +65,7 @@ void UnderSchedule(int which, int arch, F&& run) {
 // The files of the conformance cases, and with every place to run them: what a test of them is made of.
 inline std::vector<std::string> CasePaths() {
   const Result<std::vector<std::string>> paths =
-      verify::ExpandPaths({std::string(HEED_SOURCE_DIR) + "/tests/data/conformance"});
+      verify::ExpandPaths({HEED_SOURCE_DIR "/tests/data/conformance"});
   return paths ? *paths : std::vector<std::string>{};
 }
 inline auto ConformanceCases() {
