@@ -44,14 +44,16 @@ OnDevice::~OnDevice() {
 void CheckDeviceIsServed(int device, const char* name) {
   if (device == kHost || HasCudaKernels()) return;
   Raise(std::string(name) + " lives on the device '" + DeviceText(device) +
-        "' and this build of heed has no CUDA kernels: install a wheel of `make wheel-cuda`, or make it a "
+        "' and this build of heed has no CUDA kernels: install a wheel of `make wheel-cuda`, or "
+        "make it a "
         "CPU tensor");
 }
 
 nb::object DeviceBytes(std::size_t bytes, int device, void** data) {
   const nb::module_ torch = nb::module_::import_("torch");
-  nb::object memory = torch.attr("empty")(nb::make_tuple(bytes), nb::arg("dtype") = torch.attr("uint8"),
-                                          nb::arg("device") = DeviceOf(device));
+  nb::object memory =
+      torch.attr("empty")(nb::make_tuple(bytes), nb::arg("dtype") = torch.attr("uint8"),
+                          nb::arg("device") = DeviceOf(device));
   *data = PyLong_AsVoidPtr(nb::object(memory.attr("data_ptr")()).ptr());
   if (*data == nullptr && PyErr_Occurred()) RaiseCurrent();
   return memory;

@@ -68,7 +68,8 @@ void AddFunction(nb::module_& m, std::index_sequence<I...>) {
   m.def(
       "check",
       [](nb::handle q, nb::handle k, nb::handle v, Each<I>... options, nb::handle return_probs) {
-        if (IsTorch(q) && (TorchStandsForOthers() || (TorchIsOnDevice(q) && !TorchIsPlain(&q, 1)))) {
+        if (IsTorch(q) &&
+            (TorchStandsForOthers() || (TorchIsOnDevice(q) && !TorchIsPlain(&q, 1)))) {
           return;
         }
         const nb::handle o[] = {options...};
@@ -112,7 +113,8 @@ void AddExplain(nb::module_& m) {
   whole("tiles_edge", &PlanInfo::tiles_edge, "tiles computed and masked");
   whole("tiles_empty", &PlanInfo::tiles_empty, "tiles skipped");
   whole("workspace_bytes", &PlanInfo::workspace_bytes, "bytes of scratch memory");
-  whole("block_shared_bytes", &PlanInfo::block_shared_bytes, "shared memory of a block on a device");
+  whole("block_shared_bytes", &PlanInfo::block_shared_bytes,
+        "shared memory of a block on a device");
   const auto small = [&](const char* name, int PlanInfo::*field, const char* doc) {
     plan.def_prop_ro(
         name, [field](const PlanView& v) { return v.info.*field; }, doc);

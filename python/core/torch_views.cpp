@@ -151,7 +151,8 @@ void ReadAttributes(nb::handle tensor, const char* name, bool shape_alone, View*
     ReadAttributesOf(tensor, name, shape_alone, view);
   } catch (nb::python_error& error) {
     if (!error.matches(PyExc_RuntimeError) || error.matches(ErrorType())) throw;
-    Raise(std::string(name) + " cannot be read where it lies: it must be a dense (strided) tensor " +
+    Raise(std::string(name) +
+          " cannot be read where it lies: it must be a dense (strided) tensor " +
           "that no transform stands before; PyTorch says: " + Text(error.value()));
   }
 }
@@ -246,10 +247,9 @@ View TorchView(nb::handle tensor, const char* name, bool shape_alone) {
     ReadAttributes(tensor, name, shape_alone, &view);
   }
   if (view.data == nullptr && !shape_alone && view.count() != 0) {
-    Raise(
-        std::string(name) + " has the shape " + ShapeText(view) +
-        " and no memory, as a tensor of a dispatch mode or of known zeros: it must be a dense "
-        "tensor");
+    Raise(std::string(name) + " has the shape " + ShapeText(view) +
+          " and no memory, as a tensor of a dispatch mode or of known zeros: it must be a dense "
+          "tensor");
   }
   return view;
 }
@@ -299,7 +299,8 @@ nb::object NewTorch(Element element, const std::int64_t* shape, int ndim, int de
     if (nb::object made = Allocate(element, shape, ndim, device); made.is_valid()) return made;
   }
   nb::object place = nb::borrow(the_torch.cpu);
-  if (device != kHost) place = nb::handle(the_torch.make_device)(nb::handle(the_torch.cuda), device);
+  if (device != kHost)
+    place = nb::handle(the_torch.make_device)(nb::handle(the_torch.cuda), device);
   const nb::object sizes = TupleOf(shape, ndim);
   nb::object steps;
   // The device is named, for a default device may be set.
@@ -343,9 +344,8 @@ bool IsPlain(nb::handle tensor) {
     if (t.device_type != dlpack::kCpu && t.device_type != dlpack::kCuda) return false;
     if (t.data == nullptr && Ask(the_torch.is_zero, true, tensor)) return false;
   } else if (const std::string on = Text(Get(Get(tensor, the_torch.device), the_torch.type));
-             (on != "cpu" && on != "cuda") ||
-             Ask(the_torch.is_wrapped, true, tensor) || Ask(the_torch.is_mapped, true, tensor) ||
-             Ask(the_torch.is_zero, true, tensor)) {
+             (on != "cpu" && on != "cuda") || Ask(the_torch.is_wrapped, true, tensor) ||
+             Ask(the_torch.is_mapped, true, tensor) || Ask(the_torch.is_zero, true, tensor)) {
     return false;
   }
   // A view whose elements are to be read with the other sign.

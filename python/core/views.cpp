@@ -74,8 +74,8 @@ View Arrays::OnOneDevice(const View& view, const char* name, bool shape_alone) {
     device_ = view.device;
     if (!shape_alone) CheckDeviceIsServed(device_, name);
   } else if (view.device != device_ && !(shape_alone && view.data == nullptr)) {
-    Raise(std::string(name) + " lives on the device '" + DeviceText(view.device) + "' and " + first_ +
-          " on '" + DeviceText(device_) + "': all arrays of a call must be on one device");
+    Raise(std::string(name) + " lives on the device '" + DeviceText(view.device) + "' and " +
+          first_ + " on '" + DeviceText(device_) + "': all arrays of a call must be on one device");
   }
   return view;
 }

@@ -98,9 +98,9 @@ class Backward : BackwardSums<F> {
         Base::BeginTiles(unit_, g, i);
         for (; tiles < c_.blocks.tiles && i + tiles * kRows < to; tiles++) {
           const std::int64_t at = i + tiles * kRows;
-          next_ = at + kRows < to     ? Place{at + kRows, k0, g}
-                  : g + 1 < end ? Place{from / kRows * kRows, k0, g + 1}
-                                      : after_;
+          next_ = at + kRows < to ? Place{at + kRows, k0, g}
+                  : g + 1 < end   ? Place{from / kRows * kRows, k0, g + 1}
+                                  : after_;
           Tile(tiles, at, k0, keys);
         }
         Base::AddKeySums(i, tiles, k0, keys);
@@ -237,8 +237,7 @@ class Backward : BackwardSums<F> {
       Ask(dq + r * c_.dq_step, in_.dim * sizeof(float));
       AskKeys(in_.mask, 1, head, i + r, keys);
       // The rest of a row of the bias is asked for while its first keys are worked on.
-      AskKeys(in_.bias, in_.bias_f32 ? 4 : sizeof(E), head, i + r,
-              keys < kStage ? keys : kStage);
+      AskKeys(in_.bias, in_.bias_f32 ? 4 : sizeof(E), head, i + r, keys < kStage ? keys : kStage);
     }
   }
   // `keys` keys of query i of the next block.

@@ -170,17 +170,15 @@ class BackwardBlock {
     return reinterpret_cast<const U*>(static_cast<const E*>(c_.dout) +
                                       QueryAt(c_.dout_steps, entry_, h, i));
   }
-  std::int64_t DoutForSumsStep() const {
-    return wide_dout_ ? w_.wide_v_step : c_.dout_steps.row;
-  }
+  std::int64_t DoutForSumsStep() const { return wide_dout_ ? w_.wide_v_step : c_.dout_steps.row; }
 
   const BackwardCall& c_;
   const ForwardCall& in_;
   GradientWork<F> w_;
   ScoreFactors factors_;
-  bool packs_k_, packs_v_;  // for the scores
+  bool packs_k_, packs_v_;            // for the scores
   bool wide_k_, wide_q_, wide_dout_;  // for the sums
-  std::int64_t slot_ = 0;   // of tile 0 among the packed queries
+  std::int64_t slot_ = 0;             // of tile 0 among the packed queries
   // Of the current unit.
   std::int64_t b_ = 0, kv_head_ = 0;
   Entry entry_;

@@ -43,8 +43,8 @@ bool KeepsBiasSums(const Problem& p, const BiasGradient& g) {
 // Where every part of the workspace lies.
 struct Layout {
   std::int64_t each = 0;  // of a thread
-  std::int64_t facts = 0, packed = 0, dq_parts = 0, key_sums = 0, touched = 0, bias_parts = 0, bias_sums = 0,
-               sink_sums = 0, kinds = 0, bytes = 0;
+  std::int64_t facts = 0, packed = 0, dq_parts = 0, key_sums = 0, touched = 0, bias_parts = 0,
+               bias_sums = 0, sink_sums = 0, kinds = 0, bytes = 0;
 };
 
 std::int64_t Units(const Problem& p) { return p.batch * p.k_heads; }
@@ -61,10 +61,11 @@ std::int64_t HeadBytes(const BackwardCall& c) {
 // What partial sums of dq may take where fewer would do: then they are found in the outer caches.
 constexpr std::int64_t kFlightBytes = std::int64_t{2} << 20;
 
-// Heads of a group in flight. Sums across heads are made in the order of units and heads, whatever a wave
-// holds, so there it is all of them.
+// Heads of a group in flight: all, or one where that takes less memory, the sums that wait included. Sums
+// across heads are made in the order of units and heads, whatever a wave holds, so there it is all.
 std::int64_t HeadsInFlight(const Problem& p, const BackwardCall& c) {
-  return SumsAcross(p) || c.in.group * HeadBytes(c) <= kFlightBytes ? c.in.group : 1;
+  const std::int64_t all = c.in.group * HeadBytes(c), waiting = p.k_len * (p.dim + p.dim_v) * 4;
+  return SumsAcross(p) || all <= Max(kFlightBytes, HeadBytes(c) + waiting) ? c.in.group : 1;
 }
 
 // Enough units for all threads to finish a wave together, and for a wave not to be over at once.
@@ -300,7 +301,8 @@ double BackwardBytes(const Problem& p, std::int64_t block_keys) {
 
 const char* BackwardFormula() {
   return "threads x 4 bytes x (block rows x (2 D + 2 Dv) + 3 block keys x (block rows + D + Dv)), "
-         "about; per head in flight Sq x (parts x D + 2 D + 2 Dv + 3) x 4 bytes; per group whose heads take "
+         "about; per head in flight Sq x (parts x D + 2 D + 2 Dv + 3) x 4 bytes; per group whose "
+         "heads take "
          "turns Sk x (D + Dv) x 4 bytes";
 }
 

@@ -81,6 +81,46 @@ TEST_P(BackwardBits, ThreadsChangeNoBitOfLongCalls) {
   }
 }
 
+// Large heads of a group take turns, unless the gradient of a bias sums over them: then they go together, and
+// give the same sums in the same order.
+TEST_P(BackwardBits, HeadsInTurnsChangeNoBit) {
+  const Engine& engine = GetParam();
+  if (engine.name() == "reference") GTEST_SKIP() << "the reference has no workspace";
+  BackwardCase c;
+  c.forward = {.name = "turns",
+               .problem = {.q_len = 100, .k_len = 800, .q_heads = 4, .dim = 1024, .dim_v = 24},
+               .seed = 3};
+  Problem& p = c.forward.problem;
+  p.k_heads = 1;
+  p.window_left = 300;
+  p.dtype = DType::kBF16;
+  p.want_lse = true;
+  p.bias = {.given = true, .cols = p.k_len};
+  p.sinks = true;
+  c.wishes = {.dlse = true, .dsinks = true};
+  Call turns = MakeCall(c.forward, c.wishes);
+  c.wishes.dbias = true;
+  Call together = MakeCall(c.forward, c.wishes);
+  const auto bytes = [&](const Call& call) {
+    const Result<Plan> plan =
+        MakePlan(call.problem, {.backend = "cpu", .isa = engine.isa, .threads = 1});
+    return plan ? plan->workspace_bytes() : 0;
+  };
+  EXPECT_GT(bytes(turns), 0);
+  EXPECT_LT(bytes(turns), bytes(together));
+  const Gradients one = Differentiate(engine, turns, 1);
+  ExpectSame(one, Differentiate(engine, turns, 3), engine.name() + ", 3 threads");
+  const Gradients other = Differentiate(engine, together, 2);
+  const std::vector<Named> x = All(one), y = All(other);
+  for (const Named& a : x) {
+    const auto b = std::find_if(y.begin(), y.end(),
+                                [&](const Named& n) { return std::string(n.name) == a.name; });
+    ASSERT_NE(b, y.end()) << a.name;
+    ExpectSameBits(a.values->Values().values, b->values->Values().values,
+                   engine.name() + ", all heads together: " + a.name);
+  }
+}
+
 // Entry b of a batch as a call of its own, by moving pointers.
 struct AloneCall {
   testing_options::Alone alone;

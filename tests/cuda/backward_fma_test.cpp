@@ -52,8 +52,7 @@ TEST(Fma, BiasSumsOverAxes) {
 // Where no kernel has looked at the tiles before, every pair is asked for.
 TEST(Fma, MaskWithoutKinds) {
   for (const bool map : {false, true}) {
-    Backward<Two> b(
-        {.q_len = 9, .k_len = 70, .group = 1, .bias = true, .mask = !map, .map = map});
+    Backward<Two> b({.q_len = 9, .k_len = 70, .group = 1, .bias = true, .mask = !map, .map = map});
     b.call.kinds = {};
     RunAll(b);
   }

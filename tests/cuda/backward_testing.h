@@ -143,11 +143,18 @@ class Backward : public Attention<typename C::Element> {
   void FindKinds() {
     if (!s.mask && !s.map) return;
     TileKinds& grid = call.kinds;
-    grid = {nullptr,  kBatch,  call.q_heads, int(CeilDiv(s.q_len, C::kRows)),
-            int(CeilDiv(call.k_len, C::kKeys)), C::kRows, C::kKeys};
+    grid = {nullptr,
+            kBatch,
+            call.q_heads,
+            int(CeilDiv(s.q_len, C::kRows)),
+            int(CeilDiv(call.k_len, C::kKeys)),
+            C::kRows,
+            C::kKeys};
     for (std::int64_t n = 0; n < grid.count(); ++n) {
-      const std::int64_t bh = n / (grid.rows * grid.keys), b = bh / call.q_heads, h = bh % call.q_heads;
-      const int row = int(n / grid.keys % grid.rows) * C::kRows, key = int(n % grid.keys) * C::kKeys;
+      const std::int64_t bh = n / (grid.rows * grid.keys), b = bh / call.q_heads,
+                         h = bh % call.q_heads;
+      const int row = int(n / grid.keys % grid.rows) * C::kRows,
+                key = int(n % grid.keys) * C::kKeys;
       bool all = true, some = false;
       for (int i = row; i < std::min(row + C::kRows, s.q_len); ++i) {
         for (int j = key; j < std::min(key + C::kKeys, call.k_len); ++j) {
@@ -156,8 +163,9 @@ class Backward : public Attention<typename C::Element> {
           some = some || shown;
         }
       }
-      kinds.push_back(std::uint8_t(all ? TileKind::kFull : some ? TileKind::kEdge
-                                                                : TileKind::kEmpty));
+      kinds.push_back(std::uint8_t(all    ? TileKind::kFull
+                                   : some ? TileKind::kEdge
+                                          : TileKind::kEmpty));
     }
     grid.kinds = kinds.data();
   }
@@ -166,8 +174,7 @@ class Backward : public Attention<typename C::Element> {
       return size_t(b * t.batch + h * t.head + r * t.row + c * t.col);
     };
     return (!s.mask || Base::mask[at(call.mask, i, j)]) &&
-           (!s.map ||
-            Base::map[at(call.block_map, i / call.block_rows, j / call.block_cols)]);
+           (!s.map || Base::map[at(call.block_map, i / call.block_rows, j / call.block_cols)]);
   }
 
   size_t RowIndex(const Steps& t, int b, int h, int i) const {
@@ -209,14 +216,15 @@ class Backward : public Attention<typename C::Element> {
       const double p_error = p * (2 * row.error + 16 * kUnit * (1 + std::fabs(row.Lse())));
       const double g_error =
           kUnit * ((s.dim_v + 8) * size[size_t(j)] + 4 * (std::fabs(delta) + sizes));
-      AddPair(b, h, i, j, {p, p_error, g, p * g_error + p_error * (std::fabs(g) + g_error),
-                           Rate(b, h, i, j), row.error});
+      AddPair(b, h, i, j,
+              {p, p_error, g, p * g_error + p_error * (std::fabs(g) + g_error), Rate(b, h, i, j),
+               row.error});
     }
   }
   double Rate(int b, int h, int i, int j) const {
     if (s.softcap == 0) return 1;
     const T *const x = &Base::q[Base::QueryIndex(b, h, i)],
-                  *const y = &Base::k[Base::KeyIndex(call.k.steps, b, h / s.group, j)];
+                   *const y = &Base::k[Base::KeyIndex(call.k.steps, b, h / s.group, j)];
     double product = 0;
     for (int d = 0; d < s.dim; ++d) product += double(Widen(x[d])) * Widen(y[d]);
     const double t = std::tanh(product * s.scale / s.softcap);

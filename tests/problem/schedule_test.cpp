@@ -147,6 +147,9 @@ TEST(CutKeys, BlocksFitAndPartsAreFew) {
       ASSERT_TRUE(cut.parts >= 1 && cut.parts <= kMostParts && cut.parts <= cut.blocks) << sk;
       // Longer sequences never have fewer parts, or two threads would wait for one.
       ASSERT_GE(CutKeys(sk + 1, most, step).parts, cut.parts) << sk;
+      // What is set aside for the longest sequence holds the blocks of every shorter one.
+      ASSERT_LE(cut.blocks, MostBlocks(sk, most)) << sk;
+      ASSERT_LE(MostBlocks(sk, most), MostBlocks(sk + 1, most)) << sk;
       // Numbers of blocks differ by one at most, and where step allows it not at all.
       const auto first = BlocksOf(cut, 0).size();
       for (std::int64_t part = 0; part < cut.parts; part++) {
