@@ -277,9 +277,12 @@ def backward_plain_rows():
             if dtype == "f32" and n == 2048:
                 yield Row(section, f"f16 d={d} N={n} {kind}, of the f32 peak", backward(n, d, "f16", *more), target / 100)
         if n == 2048:
-            for (dtype, d), target in zip(SHAPES, targets):
-                yield Row("Backward, 8 heads over 2, one thread", f"{dtype} d={d} N={n} {kind}",
-                          backward(n, d, dtype, "--heads", "8", "--kv-heads", "2", *more), target / 100)
+            # Contiguous heads, as one head is, and heads whose rows take turns.
+            for layout, lie in (("bhsd", "contiguous"), ("bshd", "interleaved")):
+                for (dtype, d), target in zip(SHAPES, targets):
+                    yield Row(f"Backward, 8 {lie} heads over 2, one thread", f"{dtype} d={d} N={n} {kind}",
+                              backward(n, d, dtype, "--heads", "8", "--kv-heads", "2", "--layout", layout, *more),
+                              target / 100)
 
 
 def backward_option_rows():
