@@ -21,13 +21,18 @@ Spread PackedSpread(const Broadcast& t, void* data) {
 }
 std::int64_t Elements(const Broadcast& t) { return t.batch * t.heads * t.rows * t.cols; }
 
+// Whether the sums of a bias' gradient take more than one head or entry in.
+bool SumsAcross(const Problem& p) {
+  return p.want_dbias && (p.bias.batch < p.batch || p.bias.heads < p.q_heads);
+}
+
 BiasGradient BiasOf(const Problem& p) {
   using Kind = BiasGradient::Kind;
   BiasGradient g;
   if (!p.want_dbias) return g;
   g.kind = p.bias.cols == 1 ? Kind::kQueries : p.bias.rows == 1 ? Kind::kKeys : Kind::kPairs;
   g.f32 = p.f32_grads || p.bias_dtype == DType::kF32;
-  g.direct = g.kind == Kind::kPairs && p.bias.batch == p.batch && p.bias.heads == p.q_heads;
+  g.direct = g.kind == Kind::kPairs && !SumsAcross(p);
   g.add = p.accumulate;
   g.to = PackedSpread(p.bias, nullptr);
   return g;
@@ -48,11 +53,6 @@ struct Layout {
 };
 
 std::int64_t Units(const Problem& p) { return p.batch * p.k_heads; }
-
-// Whether the sums of a bias' gradient take more than one head or entry in.
-bool SumsAcross(const Problem& p) {
-  return p.want_dbias && (p.bias.batch < p.batch || p.bias.heads < p.q_heads);
-}
 
 // Partial sums of dq of one head.
 std::int64_t HeadBytes(const BackwardCall& c) {
@@ -302,8 +302,7 @@ double BackwardBytes(const Problem& p, std::int64_t block_keys) {
 const char* BackwardFormula() {
   return "threads x 4 bytes x (block rows x (2 D + 2 Dv) + 3 block keys x (block rows + D + Dv)), "
          "about; per head in flight Sq x (parts x D + 2 D + 2 Dv + 3) x 4 bytes; per group whose "
-         "heads take "
-         "turns Sk x (D + Dv) x 4 bytes";
+         "heads take turns Sk x (D + Dv) x 4 bytes";
 }
 
 }  // namespace heed::cpu

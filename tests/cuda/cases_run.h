@@ -1,19 +1,15 @@
 // cases_run.h: a call on the emulated device under its three schedules: where it runs, that all three
-// give the same bits; index arrays that hold anything. Not here: which calls.
+// give the same bits. Not here: which calls.
 #pragma once
 
 #include <gtest/gtest.h>
 
-#include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <iterator>
-#include <random>
 #include <string>
 #include <tuple>
 #include <vector>
 
-#include "cases.h"
 #include "emulated_device.h"
 #include "heed/heed.h"
 #include "verify/conformance.h"
@@ -77,17 +73,5 @@ struct ConformanceName {
            std::filesystem::path(std::get<0>(test.param)).stem().string();
   }
 };
-
-// Every second number of the index arrays becomes one that was never a length, page or slot.
-inline void SpoilArrays(cases::Sample* sample, std::mt19937* random) {
-  constexpr std::int32_t kNonsense[] = {INT32_MIN, INT32_MAX, -1, 1 << 30, -7, 0, 1, 41, 1000};
-  for (auto* array : {&sample->key_lengths, &sample->query_offsets, &sample->cu_seqlens_q,
-                      &sample->cu_seqlens_k, &sample->cache_seqlens, &sample->cache_batch_idx,
-                      &sample->cache_leftpad, &sample->block_table}) {
-    for (std::int32_t& x : *array) {
-      if ((*random)() % 2 == 0) x = kNonsense[(*random)() % std::size(kNonsense)];
-    }
-  }
-}
 
 }  // namespace heed::cuda
