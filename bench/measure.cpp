@@ -5,11 +5,14 @@
 #include <cstddef>
 #include <cstdio>
 #include <new>
+#include <optional>
+#include <utility>
 
 #include "bench/busy.h"
 #include "bench/inputs.h"
 #include "bench/machine.h"
 #include "bench/peak.h"
+#include "bench/spread.h"
 #include "bench/standard.h"
 #include "bench/stream.h"
 
@@ -81,7 +84,8 @@ Result<StandardReport> MeasureStandard(const Request& request, const Plan& plan,
                       .with_forward = request.with_forward});
   if (!standard) return standard.status();
   StandardReport report;
-  (*standard)->Run();  // touches its memory for the first time
+  (*standard)->Run();  // touches its memory for the first time, and has its threads
+  const Spread spread(threads);
   report.times = Repeat(
       request.seconds, 2, [&] { (*standard)->Run(); }, [] {});
   report.bytes = (*standard)->bytes();
@@ -141,9 +145,10 @@ Result<Report> MeasureOrThrow(const Request& request) {
                    static_cast<std::int64_t>(report.needs.bytes));
     stream->Sample();
   }
-  if (Status status = run(); !status) return status;  // and it warms up
+  if (Status status = run(); !status) return status;  // it warms up, and the pool has its threads
 
   tell("timing");
+  std::optional<Spread> spread(std::in_place, report.info.threads);
   Status failed;
   const double start = Now(), processor = ProcessorTime();
   report.times = Repeat(
@@ -155,6 +160,7 @@ Result<Report> MeasureOrThrow(const Request& request) {
         samples.between.push_back(peak.Sample(1));
         if (stream) stream->Sample();
       });
+  spread.reset();
   if (!failed) return failed;
   // With more threads the calling one may sleep until the others are done.
   if (report.info.threads == 1) samples.processor = (ProcessorTime() - processor) / (Now() - start);

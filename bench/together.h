@@ -1,5 +1,5 @@
-// bench/together.h: the same work on several threads that start at the same moment. Not here: a
-// pool.
+// bench/together.h: the same work on several threads that start at the same moment, each on a
+// processor of its own. Not here: a pool.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bench/machine.h"
+#include "bench/spread.h"
 
 namespace heed::bench {
 
@@ -17,7 +18,9 @@ template <class F>
 double Together(int threads, const F& work) {
   std::vector<double> begin(static_cast<std::size_t>(threads)), end(begin);
   std::atomic<int> ready{0};
+  const Spread caller(threads);
   const auto body = [&](int t) {
+    if (t > 0) StayOn(t, threads);
     ready.fetch_add(1);
     while (ready.load() < threads) std::this_thread::yield();
     begin[static_cast<std::size_t>(t)] = Now();
