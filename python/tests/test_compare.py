@@ -3,6 +3,8 @@ import dataclasses
 import datetime
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -252,6 +254,19 @@ def test_words(capsys, monkeypatch):
 def test_memory_is_seen():
     out, grown = worker.growth(lambda: np.ones(4 << 20).sum())
     assert out == 4 << 20 and (grown is None or 30 << 20 < grown < 40 << 20)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs two processors, and a system that lets threads choose")
+def test_threads_stay_on_processors_of_their_own():
+    """In a process of its own, whose other threads nobody else uses."""
+    say = ("import os, threading; from heed.compare import worker\n"
+           "stop = threading.Event(); other = threading.Thread(target=stop.wait); other.start()\n"
+           "worker.spread(sorted(os.sched_getaffinity(0)))\n"
+           "print(*os.sched_getaffinity(0), '|', *os.sched_getaffinity(other.native_id)); stop.set()")
+    out = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True).stdout
+    first, _, other = out.partition("|")
+    assert len(first.split()) == len(other.split()) == 1 and first.strip() != other.strip()
 
 
 def test_nothing_to_plot(tmp_path):
