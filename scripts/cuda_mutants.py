@@ -2,7 +2,7 @@
 # Breaks the text of the CUDA kernels in one place at a time (cuda_mutant_rules.py) and runs their tests in
 # the emulator: a mutant that no test notices is either listed in tests/cuda/mutants_harmless.txt with the
 # reason why it changes nothing, or a hole in the tests. Usage: cuda_mutants.py [--by TEST] [--sample N]
-# [FILE...]; without FILE those that the list calls complete: all of their mutants were tried and judged.
+# [FILE...]; without FILE all of them.
 # Every test is compiled once, with all mutants in it behind switches; the few that are constants of the
 # program are compiled alone. Verdicts are kept in --work, by the hash of all that they depend on.
 # Needs heed_emu and heed_gtest built (--build). Python's standard library only.
@@ -36,16 +36,14 @@ NOT_KERNELS = re.compile(r"(call|config|device|instances|kernels|machines|elemen
 # ---------------------------------------------------------------- the list
 
 def read_harmless():
-    """{(file, line before, line after): reason}, complete files; see the list's head."""
+    """{(file, line before, line after): reason}; see the list's head."""
     with open(HARMLESS, encoding="utf-8") as f:
         lines = [line.rstrip("\n") for line in f if not line.startswith("#")]
-    found, file, complete = {}, None, []
+    found, file = {}, None
     i = 0
     while i < len(lines):
         line = lines[i]
-        if line.startswith("complete "):
-            complete += line.split()[1:]
-        elif line.startswith("file "):
+        if line.startswith("file "):
             file = line[5:].strip()
         elif line.startswith("- "):
             if i + 2 >= len(lines) or not lines[i + 1].startswith("+ ") or not lines[i + 2].strip():
@@ -58,7 +56,7 @@ def read_harmless():
         elif line.strip():
             raise SystemExit(f"mutants_harmless.txt: '{line}' is not understood")
         i += 1
-    return found, complete
+    return found
 
 
 # ---------------------------------------------------------------- compiling and running
@@ -319,16 +317,13 @@ def main():
     args.work = os.path.abspath(args.work or os.path.join(args.build, "mutants"))
     self_test()
 
-    harmless, complete = read_harmless()
+    harmless = read_harmless()
     shop = Workshop(args)
     kernels = Kernels(shop)
-    wanted = args.file or complete
+    wanted = args.file or kernels.files
     unknown = [f for f in wanted if f not in kernels.files]
     if unknown:
         parser.error(f"no kernel file of that name, or no test includes it: {', '.join(unknown)}")
-    left = [f for f in kernels.files if f not in complete]
-    if left and not args.file:
-        print(f"not gone through yet: {', '.join(left)}")
     mutants = [m for f in wanted for m in kernels.mutants if m.file == f and args.rule in m.rule]
     names = kernels.names
     stale = [k for k in harmless if k[0] in wanted and k not in set(names.values())]
