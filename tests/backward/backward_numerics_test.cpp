@@ -24,9 +24,15 @@ struct Kind {
   Data data = Data::kNormal;
 };
 
+#ifdef HEED_TEST_REDUCED
+constexpr std::int64_t kQueries = 40;
+#else
+constexpr std::int64_t kQueries = 300;
+#endif
+
 std::vector<Kind> Kinds() {
   const Problem base{
-      .q_len = 300, .k_len = 500, .q_heads = 2, .k_heads = 1, .dim = 64, .want_lse = true};
+      .q_len = kQueries, .k_len = 500, .q_heads = 2, .k_heads = 1, .dim = 64, .want_lse = true};
   std::vector<Kind> kinds = {{"plain", base}, {"peaked", base, Data::kPeaked},
                              {"wide", base},  {"causal", base},
                              {"terms", base}, {"dropout", base}};
@@ -36,7 +42,7 @@ std::vector<Kind> Kinds() {
   terms.softcap = 10;
   terms.alibi = Alibi::kPerHead;
   terms.sinks = true;
-  terms.bias = {.given = true, .rows = 300, .cols = 500};
+  terms.bias = {.given = true, .rows = kQueries, .cols = 500};
   kinds[5].problem.dropout_p = 0.1;
   return kinds;
 }
