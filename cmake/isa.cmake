@@ -60,13 +60,15 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 # heed_add_isa_objects(prefix source...): object libraries <prefix>_<isa>, one per row. The text sees
 # HEED_ISA (the name, for its namespace) and HEED_ISA_<NAME>=1 (for the choice of its lanes header).
+# HEED_KERNEL_OPTIMIZATION_<isa>, where it is set, holds for that row alone.
 function(heed_add_isa_objects prefix)
   foreach(isa IN LISTS HEED_ISAS)
     string(TOUPPER ${isa} upper)
     add_library(${prefix}_${isa} OBJECT ${ARGN})
     target_link_libraries(${prefix}_${isa} PRIVATE heed_warnings)
     target_compile_definitions(${prefix}_${isa} PRIVATE HEED_ISA=${isa} HEED_ISA_${upper}=1)
-    target_compile_options(${prefix}_${isa} PRIVATE ${HEED_KERNEL_FLAGS} ${HEED_ISA_FLAGS_${isa}})
+    target_compile_options(${prefix}_${isa} PRIVATE ${HEED_KERNEL_FLAGS}
+                           ${HEED_KERNEL_OPTIMIZATION_${isa}} ${HEED_ISA_FLAGS_${isa}})
     set_property(GLOBAL APPEND PROPERTY HEED_ISA_TARGETS ${prefix}_${isa})
   endforeach()
 endfunction()

@@ -72,10 +72,14 @@ if(NOT TARGET rapidcheck)
   message(STATUS "heed: no rapidcheck for this target; the property tests are left out")
 endif()
 
+option(HEED_SAMPLED_TESTS "Of long tests a part of the cases, as `make test` does with sanitizers" OFF)
+
 # heed_add_test(NAME name SOURCES file... [LIBS target...] [RAPIDCHECK] [INTERNAL] [REDUCED]
-#               [LABELS label...] [TIMEOUT seconds] [ENVIRONMENT VAR=value...])
+#               [LABELS label...] [TIMEOUT seconds] [SAMPLE n] [ENVIRONMENT VAR=value...])
 #   INTERNAL    may include headers of src/; everything else sees the public API alone
-#   RAPIDCHECK  property tests: left out where rapidcheck is
+#   RAPIDCHECK  property tests: left out where rapidcheck is not
+#   SAMPLE      with HEED_SAMPLED_TESTS every n-th of its cases alone, and of a property 30 calls. n should have
+#               no factor in common with the numbers of engines and dtypes, so that each has its turn
 #   REDUCED     the short sibling of a slow test, and a part of it: only where slow ones do not run
 #   LABELS      beside those in HEED_TESTS_LABELS, which a folder's tests have in common.
 #               threads: uses the pool, so it runs under the thread sanitizer
@@ -86,7 +90,7 @@ endif()
 #               slow: left out of the reduced runs (sanitizers and emulation in `make test`)
 # Target tests_<label> builds all tests of a label, tests_reduced all that are not slow.
 function(heed_add_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "RAPIDCHECK;INTERNAL;REDUCED" "NAME;TIMEOUT"
+  cmake_parse_arguments(PARSE_ARGV 0 arg "RAPIDCHECK;INTERNAL;REDUCED" "NAME;TIMEOUT;SAMPLE"
                         "SOURCES;LIBS;LABELS;ENVIRONMENT")
   if(arg_UNPARSED_ARGUMENTS OR NOT arg_NAME OR NOT arg_SOURCES)
     message(FATAL_ERROR "heed_add_test(${arg_NAME}): bad arguments ${arg_UNPARSED_ARGUMENTS}")
@@ -125,6 +129,12 @@ function(heed_add_test)
     target_include_directories(${arg_NAME} SYSTEM PRIVATE
       $<TARGET_PROPERTY:rapidcheck,INTERFACE_INCLUDE_DIRECTORIES>)
     target_link_libraries(${arg_NAME} PRIVATE rapidcheck)
+  endif()
+  if(HEED_SAMPLED_TESTS AND arg_SAMPLE)
+    list(APPEND arg_ENVIRONMENT GTEST_TOTAL_SHARDS=${arg_SAMPLE} GTEST_SHARD_INDEX=0)
+  endif()
+  if(HEED_SAMPLED_TESTS AND arg_RAPIDCHECK)
+    list(TRANSFORM arg_ENVIRONMENT REPLACE "^(RC_PARAMS=.*)" "\\1 max_success=30")
   endif()
   add_test(NAME ${arg_NAME} COMMAND ${arg_NAME})
   math(EXPR timeout "${arg_TIMEOUT} * ${HEED_TIMEOUT_FACTOR}")
