@@ -16,7 +16,7 @@ WORDS = 1024
 
 def attention_of(side: str, threads: int) -> Attend:
     """Causal attention of (B, S, H, D) as the side has it; "torch-math" is written out, with the matrix."""
-    if side == "heed":
+    if side.startswith("heed"):
         import heed
         return lambda q, k, v: heed.attention(q, k, v, causal=True, threads=threads)
     if side == "torch-math":

@@ -1,5 +1,5 @@
 # compare/report.py: results as a table on the terminal and as Markdown. Not here: plots (plots.py).
-from .sides import SIDES
+from .sides import NAMES
 
 
 HEAD = ("case", "side", "ms", "× heed's time", "of peak", "max error", "mean error", "MiB")
@@ -26,7 +26,7 @@ def rows(result: dict):
         for n, (side, answer) in enumerate(row["sides"].items()):
             why = answer.get("failed") or answer.get("not_offered")
             name = row["case"]["name"] if n == 0 else ""
-            yield [name, SIDES[side] + (f": {why}" if why else ""), *cells(row, answer)]
+            yield [name, NAMES[side] + (f": {why}" if why else ""), *cells(row, answer)]
             engine, ours = row.get("engine"), answer.get("ms")
             if side == "heed" and engine and ours:
                 yield ["", "heed without Python", *cells(row, dict(engine, times_heed=engine["ms"] / ours))]
@@ -39,11 +39,12 @@ def introduction(result: dict) -> str:
             "after the other. Errors against float64. MiB: how far a call raises the memory of its process. "
             "Of peak: of the multiplications and additions that `heed bench` reaches with registers alone; without Python: its "
             "own time for the case. "
-            "At its best, and math: MKL told that the processor is Intel's. Math in training: the softmax's matrix written out.")
+            "At its best, and math: MKL told that the processor is Intel's. In training heed stands twice, and each side "
+            "beside the one with the same MKL; math there: the softmax's matrix written out.")
 
 
 def on_terminal(result: dict) -> None:
-    skipped = [f"{SIDES[side]}: {reason}" for side, reason in result["skipped"].items()]
+    skipped = [f"{NAMES[side]}: {reason}" for side, reason in result["skipped"].items()]
     try:
         from rich.console import Console
         from rich.table import Table
@@ -70,5 +71,5 @@ def markdown(result: dict) -> str:
     lines = [f"# heed beside others, {result['date']}", "", introduction(result), "",
              "| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
     lines += ["| " + " | ".join(c.replace("|", "/") for c in row) + " |" for row in rows(result)]
-    lines += ["", *(f"* {SIDES[side]}: {reason}" for side, reason in result["skipped"].items())]
+    lines += ["", *(f"* {NAMES[side]}: {reason}" for side, reason in result["skipped"].items())]
     return "\n".join(lines).rstrip() + "\n"

@@ -14,6 +14,9 @@ SIDES = {  # in the order of the tables
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
+# Beside heed in training, where most of a step is MKL's products: with MKL told as for PyTorch at its best.
+HEED_TOLD = "heed-best"
+NAMES = SIDES | {HEED_TOLD: "heed, MKL told"}
 NEEDS = {"torch": ("torch",), "torch-best": ("torch",), "torch-math": ("torch",),
          "onnxruntime": ("onnxruntime", "onnx"), "openvino": ("openvino",), "heed": ()}
 

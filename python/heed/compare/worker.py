@@ -61,7 +61,7 @@ class Worker:
         # OpenVINO computes in threads of its own, which it places itself.
         self.processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self.spreads = side != "openvino" and 1 < threads <= len(self.processors)
-        if side == "heed" or side.startswith("torch"):
+        if side.startswith(("heed", "torch")):
             try:
                 import torch
                 torch.set_num_threads(threads)
