@@ -98,42 +98,34 @@ void AddExplain(nb::module_& m) {
   text("expected_limit", &PlanInfo::expected_limit, "what bounds that: 'compute', 'memory'");
   text("assumes", &PlanInfo::assumes, "what that takes of the device");
   text("workspace_formula", &PlanInfo::workspace_formula, "what the workspace is made of");
-  const auto whole = [&](const char* name, std::int64_t PlanInfo::*field, const char* doc) {
+  const auto number = [&](const char* name, auto PlanInfo::*field, const char* doc) {
     plan.def_prop_ro(
         name, [field](const PlanView& v) { return v.info.*field; }, doc);
   };
-  plan.def_prop_ro(
-      "threads", [](const PlanView& v) { return v.info.threads; }, "threads it may use");
-  whole("tile_rows", &PlanInfo::tile_rows, "queries of a score tile");
-  whole("tile_keys", &PlanInfo::tile_keys, "keys of a score tile");
-  whole("block_rows", &PlanInfo::block_rows, "queries that share a pass over a block of keys");
-  whole("block_keys", &PlanInfo::block_keys, "keys of that block");
-  whole("items", &PlanInfo::items, "independent pieces of work");
-  whole("tiles_full", &PlanInfo::tiles_full, "tiles computed without a mask");
-  whole("tiles_edge", &PlanInfo::tiles_edge, "tiles computed and masked");
-  whole("tiles_empty", &PlanInfo::tiles_empty, "tiles skipped");
-  whole("workspace_bytes", &PlanInfo::workspace_bytes, "bytes of scratch memory");
-  whole("block_shared_bytes", &PlanInfo::block_shared_bytes,
-        "shared memory of a block on a device");
-  const auto small = [&](const char* name, int PlanInfo::*field, const char* doc) {
-    plan.def_prop_ro(
-        name, [field](const PlanView& v) { return v.info.*field; }, doc);
-  };
-  small("launches", &PlanInfo::launches, "kernels launched on a device");
-  small("block_threads", &PlanInfo::block_threads, "threads of a block on a device");
-  small("blocks_at_once", &PlanInfo::blocks_at_once, "blocks of a multiprocessor at a time");
-  const auto real = [&](const char* name, double PlanInfo::*field, const char* doc) {
-    plan.def_prop_ro(
-        name, [field](const PlanView& v) { return v.info.*field; }, doc);
-  };
-  real("visible_pairs", &PlanInfo::visible_pairs, "pairs of a query and a key that see each other");
-  real("flops", &PlanInfo::flops, "operations for these pairs");
-  real("dense_flops", &PlanInfo::dense_flops, "operations for all pairs");
-  real("expected_seconds", &PlanInfo::expected_seconds, "on a device, at best");
-  real("bytes_min", &PlanInfo::bytes_min, "bytes, each input read and each output written once");
-  real("bytes_moved", &PlanInfo::bytes_moved, "bytes from the outer caches into the cores");
-  real("bytes_standard", &PlanInfo::bytes_standard,
-       "bytes that attention with its matrices stored moves");
+  number("threads", &PlanInfo::threads, "threads it may use");
+  number("tile_rows", &PlanInfo::tile_rows, "queries of a score tile");
+  number("tile_keys", &PlanInfo::tile_keys, "keys of a score tile");
+  number("block_rows", &PlanInfo::block_rows, "queries that share a pass over a block of keys");
+  number("block_keys", &PlanInfo::block_keys, "keys of that block");
+  number("items", &PlanInfo::items, "independent pieces of work");
+  number("tiles_full", &PlanInfo::tiles_full, "tiles computed without a mask");
+  number("tiles_edge", &PlanInfo::tiles_edge, "tiles computed and masked");
+  number("tiles_empty", &PlanInfo::tiles_empty, "tiles skipped");
+  number("workspace_bytes", &PlanInfo::workspace_bytes, "bytes of scratch memory");
+  number("block_shared_bytes", &PlanInfo::block_shared_bytes,
+         "shared memory of a block on a device");
+  number("launches", &PlanInfo::launches, "kernels launched on a device");
+  number("block_threads", &PlanInfo::block_threads, "threads of a block on a device");
+  number("blocks_at_once", &PlanInfo::blocks_at_once, "blocks of a multiprocessor at a time");
+  number("visible_pairs", &PlanInfo::visible_pairs,
+         "pairs of a query and a key that see each other");
+  number("flops", &PlanInfo::flops, "operations for these pairs");
+  number("dense_flops", &PlanInfo::dense_flops, "operations for all pairs");
+  number("expected_seconds", &PlanInfo::expected_seconds, "on a device, at best");
+  number("bytes_min", &PlanInfo::bytes_min, "bytes, each input read and each output written once");
+  number("bytes_moved", &PlanInfo::bytes_moved, "bytes from the outer caches into the cores");
+  number("bytes_standard", &PlanInfo::bytes_standard,
+         "bytes that attention with its matrices stored moves");
   plan.def_prop_ro(
       "besides", [](const PlanView& v) { return Pairs(v.info.besides); },
       "(backend, when): who would serve it, too");
