@@ -1,6 +1,6 @@
 # The front door. Each target installs what it needs (scripts/deps.sh) and builds into build/<preset>.
 #   make demo        the main job on real input          make bench         the speed tables and plots
-#   make test        all tests, in about 25 minutes      make format        clang-format everything
+#   make test        all tests, in 20 to 25 minutes      make format        clang-format everything
 #   make test-long   all tests under all sanitizers      make lint          clang-tidy
 #   make install     into PREFIX                         make wheel         the Python package
 #   make wheel-cuda  the same with CUDA kernels

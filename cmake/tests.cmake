@@ -33,9 +33,7 @@ function(heed_test_options target kind)
   target_link_libraries(${target} PRIVATE heed_gtest heed_warnings)
   # What takes time is in the library and in verify; a test itself should be quick to compile.
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
-  if(kind STREQUAL "public")  # the others run inline code of src at length
-    target_compile_options(${target} PRIVATE ${HEED_SANITIZED_O0})
-  endif()
+  target_compile_options(${target} PRIVATE ${HEED_SANITIZED_O0})
   if(HEED_TESTS_WITHOUT)
     target_compile_options(${target} PRIVATE -fno-sanitize=${HEED_TESTS_WITHOUT})
   endif()
