@@ -15,8 +15,8 @@ float At(int i, int d, int salt) {
   return std::sin(static_cast<float>(i * kDim + d + salt) * 0.7f);
 }
 
-double Expected(const std::vector<float>& q, const std::vector<float>& k, const std::vector<float>& v, int i,
-                int d) {
+double Expected(const std::vector<float>& q, const std::vector<float>& k,
+                const std::vector<float>& v, int i, int d) {
   double sum = 0, out = 0;
   for (int j = 0; j < kKeys; ++j) {
     double s = 0;
@@ -53,7 +53,8 @@ int main() {
 
   const heed::Result<heed::Plan> plan = heed::MakePlan(p);
   if (!plan.ok()) return std::printf("refused: %s\n", plan.status().message().c_str()), 1;
-  if (const heed::Status s = heed::Forward(p, b); !s.ok()) return std::printf("%s\n", s.message().c_str()), 1;
+  if (const heed::Status s = heed::Forward(p, b); !s.ok())
+    return std::printf("%s\n", s.message().c_str()), 1;
   double worst = 0;
   for (int i = 0; i < kRows; ++i) {
     for (int d = 0; d < kDim; ++d) {
