@@ -96,6 +96,12 @@ struct Attention {
     }
   }
 
+  // The tiles of scores, of which nothing is known yet.
+  TileKinds TilesOf(int rows, int keys) const {
+    return {nullptr, kBatch, q_heads, int(CeilDiv(s.q_len, rows)), int(CeilDiv(call.k_len, keys)),
+            rows,    keys};
+  }
+
   Visibility RuleOf(int b) const {
     Visibility r = call.rule;
     r.sq = s.q_len;

@@ -143,13 +143,7 @@ class Backward : public Attention<typename C::Element> {
   void FindKinds() {
     if (!s.mask && !s.map) return;
     TileKinds& grid = call.kinds;
-    grid = {nullptr,
-            kBatch,
-            call.q_heads,
-            int(CeilDiv(s.q_len, C::kRows)),
-            int(CeilDiv(call.k_len, C::kKeys)),
-            C::kRows,
-            C::kKeys};
+    grid = Base::TilesOf(C::kRows, C::kKeys);
     for (std::int64_t n = 0; n < grid.count(); ++n) {
       const std::int64_t bh = n / (grid.rows * grid.keys), b = bh / call.q_heads,
                          h = bh % call.q_heads;

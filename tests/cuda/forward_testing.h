@@ -43,13 +43,7 @@ class Forward : public Attention<typename C::Element> {
     call.lse = lse.data();
     TileKinds& kinds_of = call.kinds;
     if ((s.mask || s.map) && !packed) {
-      kinds_of = {nullptr,
-                  kBatch,
-                  call.q_heads,
-                  int(CeilDiv(s.q_len, C::kRows)),
-                  int(CeilDiv(call.k_len, C::kKeys)),
-                  C::kRows,
-                  C::kKeys};
+      kinds_of = Base::TilesOf(C::kRows, C::kKeys);
       kinds.resize(size_t(kinds_of.count()));
       kinds_of.kinds = kinds.data();
     }
